@@ -1,0 +1,45 @@
+# Every target sets up what it needs: `make demo` and `make test` work on an empty clone.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test lint format bench soak reference lock clean
+
+PY := .venv/bin/python
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:
+	@hack/setup
+
+demo: setup ## the main job on this machine: questions answered, the sandbox attacked, 200 programs at once
+	@.venv/bin/warmpool demo
+
+up: setup ## the whole service on this machine, until Ctrl-C
+	@.venv/bin/warmpool up
+
+test: setup ## unit, integration and red-team tests, on a real Redis and a real PostgreSQL
+	@$(PY) -m pytest $(ARGS)
+
+lint: setup ## ruff, mypy strict, layers, drift of the generated reference
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@.venv/bin/lint-imports
+	@$(PY) hack/reference.py --check
+
+format: setup ## rewrite with ruff
+	@$(PY) -m ruff check --fix --quiet . ; $(PY) -m ruff format .
+
+bench: setup ## measure and write benchmarks/
+	@$(PY) -m warmpool_loadtests.bench $(ARGS)
+
+soak: setup ## 10,000 executions through the gateway, 1 % of them hostile, then count what is left
+	@$(PY) -m warmpool_loadtests.soak $(ARGS)
+
+reference: setup ## regenerate docs/reference from the code
+	@$(PY) hack/reference.py
+
+lock: setup ## rewrite requirements/ from pyproject.toml; ARGS=--upgrade for newer versions
+	@hack/lock $(ARGS)
+
+clean: ## remove what make made
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,163 @@
+"""Every setting of the services, in groups; each states its unit, its default and what it does.
+
+Read from the environment: group and field joined by two underscores behind `WARMPOOL_`, as in
+`WARMPOOL_QUEUE__MAX_WAIT_SECONDS=5`. Secrets are files, so that none stands in an environment
+or an argument list. docs/reference/settings.md is generated from here.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from warmpool.protocol import Limits
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RedisSettings(Group):
+    """Where the registry and the audit stream live."""
+
+    url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Redis 6.2 or newer, `redis://`, `rediss://` or `unix://`."
+    )
+    timeout_seconds: float = Field(2.0, gt=0, description="Of one command; past it the caller gets 503.")
+
+
+class PostgresSettings(Group):
+    """Where catalogue, API keys and execution records live."""
+
+    dsn: str = Field("postgresql://127.0.0.1/warmpool", description="PostgreSQL 16 or newer with pgvector.")
+    pool_size: int = Field(4, ge=1, description="Connections a process holds at most.")
+    timeout_seconds: float = Field(5.0, gt=0, description="Of one statement.")
+
+
+class SecretSettings(Group):
+    """The three keys. Each is a file in one folder, at least 32 bytes, made once by `warmpool secrets create`."""
+
+    path: Path = Field(
+        Path("/etc/warmpool/secrets"),
+        description="Folder with `pool.key` (gateway to supervisor), `grant.key` (gateway to tool server), `pepper.key` (API keys).",
+    )
+
+    def read(self, name: str) -> bytes:
+        """The bytes of `<name>.key`. Raises ValueError, naming the file, where it is absent or under 32 bytes."""
+        file = self.path / f"{name}.key"
+        try:
+            key = file.read_bytes().strip()
+        except OSError as fault:
+            raise ValueError(
+                f"secrets.path: cannot read {file}: {fault.strerror}; run `warmpool secrets create`"
+            ) from fault
+        if len(key) < 32:
+            raise ValueError(
+                f"secrets.path: {file} holds {len(key)} bytes, 32 are the least; run `warmpool secrets create`"
+            )
+        return key
+
+
+class QueueSettings(Group):
+    """How callers wait for a sandbox."""
+
+    max_wait_seconds: float = Field(
+        10.0, gt=0, description="How long a caller may wait for a pod; past it 503 with Retry-After."
+    )
+    max_waiting: int = Field(
+        4096, ge=1, description="Callers waiting in one gateway; one more gets 503 at once."
+    )
+    tick_seconds: float = Field(0.5, gt=0, description="Fallback look for an idle pod when no wake-up came.")
+    tenant_quota: int = Field(
+        1000, ge=1, description="Executions a tenant may run or have waiting at once; one more gets 429."
+    )
+
+
+class PoolSettings(Group):
+    """The pool of sandboxes."""
+
+    name: str = Field(
+        "default",
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="Also the hash tag of its keys in Redis.",
+    )
+    heartbeat_seconds: float = Field(
+        15.0, gt=0, description="A pod not seen alive for this long is not handed out."
+    )
+    lease_grace_seconds: float = Field(
+        10.0, gt=0, description="Added to an execution's wall limit for its lease."
+    )
+    max_executions: int = Field(
+        1000, ge=1, description="Executions a pod serves before it is replaced; 1 is single use."
+    )
+    max_age_seconds: float = Field(
+        3600.0, gt=0, description="Age at which a pod is replaced once it is idle."
+    )
+    limits: Limits = Field(default_factory=Limits, description="Of each execution; a request may lower them.")
+
+
+class ToolSettings(Group):
+    """The tool server, as gateways see it."""
+
+    url: str = Field("http://127.0.0.1:8081", description="Base URL of the tool server.")
+    timeout_seconds: float = Field(
+        10.0, gt=0, description="Of one tool call; past it the program gets a ToolError."
+    )
+    max_calls: int = Field(256, ge=1, description="Call budget of one execution's grant.")
+    max_bytes: int = Field(
+        32 * 1024 * 1024, ge=1024, description="Response-byte budget of one execution's grant."
+    )
+
+
+class ModelSettings(Group):
+    """The language model behind /v1/chat: any OpenAI-compatible API."""
+
+    base_url: str | None = Field(None, description="None is the openai package's default.")
+    name: str = Field("warmpool-stand-in", description="The model to ask for.")
+    timeout_seconds: float = Field(20.0, gt=0, description="Of one completion, retry included.")
+    max_retries: int = Field(1, ge=0, description="On 429, 5xx and lost connections.")
+
+
+class EmbeddingSettings(Group):
+    """Vectors of the product search."""
+
+    model: str = Field(
+        "hashed-384",
+        description="`hashed-384` computes them here, without synonyms; any other name asks /v1/embeddings.",
+    )
+    base_url: str | None = Field(
+        None, description="Of the embeddings API; None is the openai package's default."
+    )
+    dimensions: int = Field(
+        384, ge=8, le=4000, description="Must match what the catalogue was imported with."
+    )
+
+
+class AuditSettings(Group):
+    """The way of execution records from Redis to Postgres."""
+
+    batch: int = Field(500, ge=1, description="Records written to Postgres at once.")
+    linger_seconds: float = Field(0.2, gt=0, description="How long a record may wait for company.")
+    max_backlog: int = Field(
+        200_000,
+        ge=1,
+        description="Records waiting in Redis at which new executions get 503: none is dropped.",
+    )
+
+
+class Settings(BaseSettings):
+    """All settings of a process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WARMPOOL_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    redis: RedisSettings = RedisSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    secrets: SecretSettings = SecretSettings()
+    pool: PoolSettings = PoolSettings()
+    queue: QueueSettings = QueueSettings()
+    tools: ToolSettings = ToolSettings()
+    model: ModelSettings = ModelSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    audit: AuditSettings = AuditSettings()
