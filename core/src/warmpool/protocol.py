@@ -12,7 +12,7 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Final
 
 VERSION: Final = 1
@@ -45,7 +45,7 @@ class Message(IntEnum):
     VALUE = 11  # C→S: {value} or {error, status}; the child's last word
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How an execution ended. Only `platform_error` counts against the service's error budget."""
 
     OK = "ok"  # the program ran to its end and its value is JSON
@@ -61,7 +61,7 @@ class Status(str, Enum):
     PLATFORM_ERROR = "platform_error"  # ours: sandbox lost, stream broken
 
 
-class Refusal(str, Enum):
+class Refusal(StrEnum):
     """Why a supervisor would not start a run. The caller may try another pod in every case but `malformed`."""
 
     BUSY = "busy"  # one execution at a time, and one is under way
@@ -109,9 +109,7 @@ class Limits:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise ValueError(f"limits.{name}: must be a positive number, got {value!r}")
             if value > ceiling:
-                raise ValueError(
-                    f"limits.{name}: {value} is above the pool's {ceiling}; limits can only be lowered"
-                )
+                raise ValueError(f"limits.{name}: {value} is above the pool's {ceiling}; limits can only be lowered")
             changes[name] = type(ceiling)(value)
         return replace(self, **changes)
 

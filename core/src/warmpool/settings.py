@@ -39,7 +39,8 @@ class SecretSettings(Group):
 
     path: Path = Field(
         Path("/etc/warmpool/secrets"),
-        description="Folder with `pool.key` (gateway to supervisor), `grant.key` (gateway to tool server), `pepper.key` (API keys).",
+        description="Folder with `pool.key` (gateway and supervisor), `grant.key` (gateway and tool server), "
+        "`pepper.key` (API keys).",
     )
 
     def read(self, name: str) -> bytes:
@@ -64,9 +65,7 @@ class QueueSettings(Group):
     max_wait_seconds: float = Field(
         10.0, gt=0, description="How long a caller may wait for a pod; past it 503 with Retry-After."
     )
-    max_waiting: int = Field(
-        4096, ge=1, description="Callers waiting in one gateway; one more gets 503 at once."
-    )
+    max_waiting: int = Field(4096, ge=1, description="Callers waiting in one gateway; one more gets 503 at once.")
     tick_seconds: float = Field(0.5, gt=0, description="Fallback look for an idle pod when no wake-up came.")
     tenant_quota: int = Field(
         1000, ge=1, description="Executions a tenant may run or have waiting at once; one more gets 429."
@@ -81,18 +80,12 @@ class PoolSettings(Group):
         pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         description="Also the hash tag of its keys in Redis.",
     )
-    heartbeat_seconds: float = Field(
-        15.0, gt=0, description="A pod not seen alive for this long is not handed out."
-    )
-    lease_grace_seconds: float = Field(
-        10.0, gt=0, description="Added to an execution's wall limit for its lease."
-    )
+    heartbeat_seconds: float = Field(15.0, gt=0, description="A pod not seen alive for this long is not handed out.")
+    lease_grace_seconds: float = Field(10.0, gt=0, description="Added to an execution's wall limit for its lease.")
     max_executions: int = Field(
         1000, ge=1, description="Executions a pod serves before it is replaced; 1 is single use."
     )
-    max_age_seconds: float = Field(
-        3600.0, gt=0, description="Age at which a pod is replaced once it is idle."
-    )
+    max_age_seconds: float = Field(3600.0, gt=0, description="Age at which a pod is replaced once it is idle.")
     limits: Limits = Field(default_factory=Limits, description="Of each execution; a request may lower them.")
 
 
@@ -100,13 +93,9 @@ class ToolSettings(Group):
     """The tool server, as gateways see it."""
 
     url: str = Field("http://127.0.0.1:8081", description="Base URL of the tool server.")
-    timeout_seconds: float = Field(
-        10.0, gt=0, description="Of one tool call; past it the program gets a ToolError."
-    )
+    timeout_seconds: float = Field(10.0, gt=0, description="Of one tool call; past it the program gets a ToolError.")
     max_calls: int = Field(256, ge=1, description="Call budget of one execution's grant.")
-    max_bytes: int = Field(
-        32 * 1024 * 1024, ge=1024, description="Response-byte budget of one execution's grant."
-    )
+    max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="Response-byte budget of one execution's grant.")
 
 
 class ModelSettings(Group):
@@ -125,12 +114,8 @@ class EmbeddingSettings(Group):
         "hashed-384",
         description="`hashed-384` computes them here, without synonyms; any other name asks /v1/embeddings.",
     )
-    base_url: str | None = Field(
-        None, description="Of the embeddings API; None is the openai package's default."
-    )
-    dimensions: int = Field(
-        384, ge=8, le=4000, description="Must match what the catalogue was imported with."
-    )
+    base_url: str | None = Field(None, description="Of the embeddings API; None is the openai package's default.")
+    dimensions: int = Field(384, ge=8, le=4000, description="Must match what the catalogue was imported with.")
 
 
 class AuditSettings(Group):
@@ -148,9 +133,7 @@ class AuditSettings(Group):
 class Settings(BaseSettings):
     """All settings of a process."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="WARMPOOL_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="WARMPOOL_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()
