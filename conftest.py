@@ -1,0 +1,104 @@
+"""What every test may ask for: a real Redis, a real PostgreSQL, and a guard against blocking calls.
+
+Both servers start once a run, in folders of their own, and end with it.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import psycopg
+import pytest
+from blockbuster import blockbuster_ctx
+from psycopg import sql
+from redis.asyncio import Redis
+
+from warmpool.local.embedded import PostgresServer, RedisServer, service_folder
+from warmpool.storage.migrate import migrate
+
+TEMPLATE = "warmpool_template"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The server itself, for tests that stop or restart it; leave it running."""
+    with service_folder() as folder:
+        server = RedisServer(folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    return redis_server.address
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of an empty database."""
+    client = redis_client(redis_url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+def redis_client(url: str) -> Redis:
+    # Blocking reads must outlive the package's default of 5 s a command.
+    return Redis.from_url(url, decode_responses=True, socket_timeout=None)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The server itself, for tests that stop or restart it; leave it running."""
+    with service_folder() as folder:
+        server = PostgresServer(folder)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """A migrated database that the others are copied from."""
+    _administer(postgres_server, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    asyncio.run(migrate(postgres_server.dsn(TEMPLATE)))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """The DSN of a fresh, migrated database."""
+    name = f"test_{next(_numbers)}"
+    create = "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY"
+    _administer(postgres_server, sql.SQL(create).format(sql.Identifier(name), sql.Identifier(postgres_template)))
+    yield postgres_server.dsn(name)
+    _administer(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def postgres_dsn(database: str) -> str:
+    return database
+
+
+def _administer(server: PostgresServer, statement: sql.Composed) -> None:
+    with psycopg.connect(server.address, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """Fails a call that blocks the event loop and was made, at any depth, by the project's own code."""
+    ours = ["warmpool", "warmpool_gateway", "warmpool_sandbox", "warmpool_loadtests", "servers"]
+    tests = ModuleType("servers.tests")  # lies within a package, and may block
+    tests.__path__ = [str(Path(__file__).parent / "servers" / "tests")]
+    with blockbuster_ctx(ours, excluded_modules=["warmpool.local.embedded", tests]):
+        yield
