@@ -1,0 +1,20 @@
+-- A pod can serve: unknown or warming -> idle.
+--
+-- KEYS[1]  root
+-- ARGV[1]  now
+-- ARGV[2]  pod
+-- ARGV[3]  address
+-- ARGV[4]  executions after which it is retired
+-- ARGV[5]  age in microseconds at which it is retired
+--
+-- Result: 1, or 0 for a pod that is known otherwise: neither a live pod's lease nor a gone pod's end is undone.
+
+local pod = ARGV[2]
+local state = state_of(pod)
+if state and state ~= 'warming' then
+  return 0
+end
+redis.call('HSET', record_of(pod), 'address', ARGV[3], 'max_executions', ARGV[4], 'max_age', ARGV[5],
+  'executions', 0, 'registered', text(now))
+serve(pod, state)
+return 1

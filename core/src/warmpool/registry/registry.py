@@ -1,0 +1,199 @@
+"""The lease registry of one pool: nearly every method is one script, and a script is one round trip.
+
+It keeps no state of its own: any number of gateways and operators may each use a Registry of the same
+pool. It neither retries nor waits; a caller in wait listens to `wakeups` and asks again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Final, cast
+
+from redis.asyncio import Redis
+
+from warmpool.errors import QuotaExceeded, RetryLater
+from warmpool.registry.pods import Counts, Lease, Pod, micros, seconds
+from warmpool.registry.scripts import Scripts, redis_away
+from warmpool.registry.states import PodState, Released
+from warmpool.registry.wakeups import Wakeups
+
+QUOTA_RETRY_SECONDS: Final = 1.0  # a lease of the tenant may end at any moment; its deadline says nothing about when
+GONE_SECONDS: Final = 600  # far longer than any registration is on its way
+SKIPS_PER_CALL: Final = 16  # unfit pods that one script looks at: 0.2 ms of Redis
+SKIPPING_CALLS: Final = 64  # so one acquire passes over at most 1,024 unfit pods
+PODS_PER_CALL: Final = 250  # of the calls that work through many pods: some 2 ms of Redis each
+
+LISTED: Final = (PodState.WARMING, PodState.IDLE, PodState.LEASED, PodState.RETIRING)
+
+
+class Registry:
+    """The pods of one pool and who holds them.
+
+    `redis` must decode responses and brings its own timeouts. `heartbeat_seconds` is how long a pod may go
+    unseen. Without a `clock` the time is Redis's own, so that gateways with skewed clocks agree.
+    Every method raises errors.Unavailable while Redis is away.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        pool: str,
+        *,
+        heartbeat_seconds: float = 15.0,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        if not redis.get_encoder().decode_responses:  # type: ignore[no-untyped-call]
+            raise ValueError("the registry needs a Redis client made with decode_responses=True")
+        self.pool = pool
+        self._redis = redis
+        self._root = f"warmpool:{{{pool}}}"
+        self._heartbeat = micros(heartbeat_seconds)
+        self._scripts = Scripts(redis, self._root, clock)
+
+    async def announce(self, pod: str) -> bool:
+        """A pod was made and is warming. False if it is known already, or gone."""
+        return bool(await self._scripts.call("announce", pod))
+
+    async def register(self, pod: str, address: str, *, max_executions: int, max_age_seconds: float) -> bool:
+        """The pod can serve: it becomes idle and a waiting caller is woken.
+
+        False if it is known already (a live pod's lease is not touched) or gone.
+        """
+        return bool(await self._scripts.call("register", pod, address, max_executions, micros(max_age_seconds)))
+
+    async def heartbeat(self, pods: Sequence[str]) -> list[str]:
+        """These pods are alive. Returns the ids that the registry does not know: Redis was lost, retire them."""
+        unknown: list[str] = []
+        for some in _portions(pods):
+            unknown += await self._scripts.call("heartbeat", *some)
+        return unknown
+
+    async def acquire(
+        self, *, execution: str, tenant: str, gateway: str, hold_seconds: float, quota: int
+    ) -> Lease | None:
+        """Leases the pod that has been idle longest; None if no pod is idle.
+
+        `quota` is the number of leases the tenant may hold in this pool, over all gateways; expired ones count
+        until they are reaped. Raises QuotaExceeded. A cancelled call gives back what it may have leased.
+        """
+        attempt = asyncio.ensure_future(self._acquire(execution, tenant, gateway, hold_seconds, quota))
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            # Redis may have run the script already; nobody would release the lease, and its pod would be lost.
+            await self._give_back(attempt)
+            raise
+
+    async def renew(self, lease: Lease, hold_seconds: float) -> bool:
+        """Moves the lease's deadline to `hold_seconds` from now. False if it expired or is not the pod's any more."""
+        return bool(await self._scripts.call("renew", lease.pod, lease.fence, micros(hold_seconds)))
+
+    async def release(self, lease: Lease, *, clean: bool) -> Released:
+        """Ends the lease. `clean` says that the execution left nothing behind; otherwise the pod is retired."""
+        return Released(await self._scripts.call("release", lease.pod, lease.fence, int(clean)))
+
+    async def retire(self, pod: str, reason: str) -> bool:
+        """The pod is to be replaced: at once, or at its release while it is leased.
+
+        `reason` is one CamelCase word. An unknown pod is recorded as retiring. False if that was decided before.
+        """
+        return bool(await self._scripts.call("retire", pod, reason))
+
+    async def remove(self, pod: str) -> None:
+        """The pod does not exist any more. Frees its lease; a late registration will not bring it back."""
+        await self._scripts.call("remove", pod, GONE_SECONDS)
+
+    async def reap(self) -> list[str]:
+        """Retires pods whose lease expired and pods that fell silent; returns their ids.
+
+        A silent pod that is leased keeps its lease and retires at its end.
+        """
+        reaped: list[str] = []
+        more = True
+        while more:  # every call takes pods out of the sets that it looks at
+            more, retired = await self._scripts.call("reap", self._heartbeat, PODS_PER_CALL)
+            reaped += retired
+        return reaped
+
+    async def retiring(self) -> list[str]:
+        """The pods to delete, the one that has waited longest first; `remove` takes a pod off the list."""
+        with redis_away():
+            return cast("list[str]", await self._redis.zrange(self._key(PodState.RETIRING), 0, -1))
+
+    async def pods(self) -> list[Pod]:
+        """Every pod. For people and for rebuilding: it costs time in the pool's size, and pods move meanwhile."""
+        with redis_away():
+            async with self._redis.pipeline() as pipeline:
+                for state in LISTED:
+                    pipeline.zrange(self._key(state), 0, -1)
+                sets = await pipeline.execute()
+            ids = [pod for pods in sets for pod in pods]
+            return [pod for some in _portions(ids) for pod in await self._read(some)]
+
+    async def counts(self) -> Counts:
+        """Pods by state, of one instant."""
+        with redis_away():
+            async with self._redis.pipeline() as pipeline:
+                for state in LISTED:
+                    pipeline.zcard(self._key(state))
+                warming, idle, leased, retiring = await pipeline.execute()
+        return Counts(warming=warming, idle=idle, leased=leased, retiring=retiring)
+
+    @asynccontextmanager
+    async def wakeups(self) -> AsyncIterator[AsyncIterator[None]]:
+        """One item whenever a pod became idle, and one after Redis was away, in place of all that was missed.
+
+        So an item means: acquire until there is nothing more. Nothing published after entering is missed while
+        the connection holds; acquire once after entering.
+        """
+        wakeups = Wakeups(self._redis, self._key("wakeups"))
+        try:
+            await wakeups.open()
+            yield wakeups
+        finally:
+            await wakeups.close()
+
+    async def _acquire(
+        self, execution: str, tenant: str, gateway: str, hold_seconds: float, quota: int
+    ) -> Lease | None:
+        asked = (self._heartbeat, execution, tenant, gateway, micros(hold_seconds), quota, SKIPS_PER_CALL)
+        for _ in range(SKIPPING_CALLS):
+            match await self._scripts.call("acquire", *asked):
+                case ["leased", pod, address, fence, deadline]:
+                    return Lease(
+                        pod=pod,
+                        address=address,
+                        execution=execution,
+                        tenant=tenant,
+                        gateway=gateway,
+                        fence=int(fence),
+                        deadline=seconds(deadline),
+                    )
+                case ["quota"]:
+                    raise QuotaExceeded(retry_after=QUOTA_RETRY_SECONDS, quota=quota)
+                case ["empty"]:
+                    return None
+        return None
+
+    async def _give_back(self, attempt: asyncio.Future[Lease | None]) -> None:
+        with suppress(RetryLater):  # Redis is away: at worst the lease expires and its pod is replaced
+            lease = await attempt
+            if lease is not None:
+                await self.release(lease, clean=True)
+
+    async def _read(self, ids: Sequence[str]) -> list[Pod]:
+        async with self._redis.pipeline() as pipeline:
+            for id in ids:
+                pipeline.hgetall(f"{self._root}:pod:{id}")
+                pipeline.zscore(self._key("seen"), id)
+            replies = await pipeline.execute()
+        read = zip(ids, replies[::2], replies[1::2], strict=True)
+        return [Pod.from_record(id, record, seen) for id, record, seen in read if record.get("state") in LISTED]
+
+    def _key(self, name: str) -> str:
+        return f"{self._root}:{name}"
+
+
+def _portions(pods: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(pods), PODS_PER_CALL):
+        yield pods[start : start + PODS_PER_CALL]
