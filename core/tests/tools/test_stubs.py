@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ PRICE = {
     },
     "required": ["amount_minor", "currency"],
 }
-PRODUCT = {
+PRODUCT: dict[str, Any] = {
     "type": "object",
     "title": "Product",
     "properties": {
@@ -200,3 +201,16 @@ def test_records_that_clash_in_one_category_are_refused() -> None:
 def test_the_same_tool_twice_is_refused() -> None:
     with pytest.raises(ValueError, match=r"two tools are named shop\.find"):
         signature_lines([FIND, FIND])
+
+
+def test_a_record_that_has_all_of_another_is_shown_as_its_extension() -> None:
+    details = {**PRODUCT, "title": "Details", "properties": {**PRODUCT["properties"], "text": {"type": "string"}}}
+    describe = ToolDefinition(
+        name="describe",
+        category="shop",
+        description="All of one.",
+        input_schema={"type": "object"},
+        output_schema={"$ref": "#/$defs/Details", "$defs": {**DEFINITIONS, "Details": details}},
+        read_only=True,
+    )
+    assert "Details = Product + {text?: str}\n" in signature_lines([describe, FIND])

@@ -1,13 +1,16 @@
 """The texts of a tool at three levels of detail. The prompt's lines, the `.pyi` and the stub share every signature."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from warmpool.tools.definition import ToolDefinition
 from warmpool.tools.types import Field, Parameter, Records, is_plain_record, one_line
 
 Detail: TypeAlias = Literal["names", "signatures", "full"]
+
+WORTH_SHARING: Final = 3
+"""Fields that a record must have before another is written as an extension of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ def category_lines(category: Category, detail: Detail) -> Iterator[str]:
     if detail == "full":
         yield from declarations(category)
         return
-    yield from (f"{name} = {{{', '.join(map(_shown, fields))}}}" for name, fields in category.records.items())
+    yield from _record_lines(category.records)
     yield from (f"{item.text}  # {_summary(item.tool)}" for item in category.signatures)
 
 
@@ -99,6 +102,18 @@ def _category(name: str, tools: Iterable[ToolDefinition]) -> Category:
         for tool in tools
     ]
     return Category(name=name, records=records.fields, signatures=signatures)
+
+
+def _record_lines(records: Mapping[str, tuple[Field, ...]]) -> Iterator[str]:
+    """`Details = Product + {text: str}` where a record has all of another: half the tokens of such a pair."""
+    printed: dict[str, list[str]] = {}
+    for name, fields in sorted(records.items(), key=lambda item: len(item[1])):
+        shown = [_shown(field) for field in fields]
+        bases = [base for base, inherited in printed.items() if len(inherited) >= WORTH_SHARING]
+        base = next((base for base in reversed(bases) if set(printed[base]) < set(shown)), None)
+        own = [field for field in shown if base is None or field not in printed[base]]
+        yield f"{name} = {f'{base} + ' if base else ''}{{{', '.join(own)}}}"
+        printed[name] = shown
 
 
 def _declared(parameter: Parameter) -> str:

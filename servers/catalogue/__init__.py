@@ -1,0 +1,1 @@
+"""Catalogues from files: the formats as shops export them, the import into PostgreSQL, and a generator for trials."""
