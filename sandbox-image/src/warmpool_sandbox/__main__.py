@@ -1,0 +1,93 @@
+"""`warmpool-sandbox serve`: a sandbox pod's process. `warmpool-sandbox probe`: what this machine gives."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from warmpool.protocol import Limits
+from warmpool_sandbox import kernel, probe
+from warmpool_sandbox.slot import Slot
+from warmpool_sandbox.supervisor import Supervisor, serve
+
+BELOW_FLOOR = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="warmpool-sandbox", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serving = commands.add_parser("serve", help="run programs for the gateways of a pool")
+    serving.add_argument("--pod", required=True, help="this pod's id in the registry")
+    serving.add_argument("--pool", default="default", help="the pool's name (default: %(default)s)")
+    serving.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serving.add_argument("--port", type=int, default=8888, help="port; 0 takes a free one (default: %(default)s)")
+    serving.add_argument("--key-file", type=Path, required=True, help="file with the pool's key, at least 32 bytes")
+    serving.add_argument(
+        "--limits", type=json.loads, default={}, help="limits lower than the defaults, as a JSON object"
+    )
+    probing = commands.add_parser("probe", help="try every wall and print which hold; exit code 3 below the floor")
+    probing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    for command in (serving, probing):
+        command.add_argument("--scratch", type=Path, help="folder that programs may write to; emptied after each")
+        command.add_argument("--tools", type=Path, help="folder that holds the tool stubs' package `servers`")
+        command.add_argument(
+            "--min-landlock-abi", type=int, default=probe.MIN_LANDLOCK_ABI, help="the floor (default: %(default)s)"
+        )
+    options = parser.parse_args(arguments)
+    _protect()
+    sys.exit(asyncio.run(_serve(options) if options.command == "serve" else _probe(options)))
+
+
+def _protect() -> None:
+    """Closes this process to its own user, and adopts what a dying zygote leaves."""
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    os.umask(0o077)
+
+
+async def _probe(options: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory(prefix="warmpool-probe-") as folder:
+        scratch = options.scratch or Path(folder, "scratch")
+        scratch.mkdir(exist_ok=True)
+        slot = Slot(scratch, options.tools)
+        report = await probe.probe(slot, options.min_landlock_abi)
+        slot.close()
+    sys.stdout.write((report.to_json() if options.json else report.to_table()) + "\n")
+    return 0 if report.meets_floor else BELOW_FLOOR
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    key = options.key_file.read_bytes().strip()
+    if len(key) < 32:
+        sys.stderr.write(f"warmpool-sandbox: --key-file: {options.key_file} holds {len(key)} bytes, 32 are the least\n")
+        return 2
+    if options.scratch is None:
+        sys.stderr.write("warmpool-sandbox: --scratch: name the folder that programs may write to\n")
+        return 2
+    slot = Slot(options.scratch, options.tools)
+    report = await probe.probe(slot, options.min_landlock_abi)
+    if not report.meets_floor:
+        sys.stderr.write(report.to_table() + "\n")
+        slot.close()
+        return BELOW_FLOOR
+    supervisor = Supervisor(slot, pod=options.pod, pool=options.pool, key=key, limits=Limits().lowered(options.limits))
+    server = await serve(supervisor, options.host, options.port)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.drain)
+    host, port = server.sockets[0].getsockname()[:2]
+    sys.stdout.write(json.dumps({"listening": f"{host}:{port}", "landlock_abi": report.landlock_abi}) + "\n")
+    sys.stdout.flush()
+    await supervisor.stopped.wait()
+    server.close()
+    await asyncio.sleep(0)  # the last result's bytes leave before the transports are closed
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Runs inside a child, as any program would, and tries each wall. Its value is a list of findings."""
+
+import ctypes
+import errno
+import os
+import platform
+import resource
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+libc = ctypes.CDLL(None, use_errno=True)
+context: dict[str, int] = globals()["context"]
+findings: list[dict[str, Any]] = []
+
+
+def holds(name: str, value: bool, seen: str) -> None:
+    findings.append({"name": name, "holds": value, "seen": seen})
+
+
+def refused(name: str, action: Callable[[], object], *expected: int) -> None:
+    """`action` must fail with one of the error numbers."""
+    try:
+        action()
+    except OSError as fault:
+        holds(name, fault.errno in expected, errno.errorcode.get(fault.errno or 0, str(fault)))
+    else:
+        holds(name, False, "it was allowed")
+
+
+def trace_zygote() -> None:
+    seize = 0x4206
+    number = 101 if platform.machine() == "x86_64" else 117
+    if libc.syscall(number, seize, os.getppid(), 0, 0) == -1:
+        raise OSError(ctypes.get_errno(), "ptrace")
+
+
+def too_much_memory() -> None:
+    try:
+        bytearray(1 << 31)
+    except MemoryError:
+        raise OSError(errno.ENOMEM, "bytearray") from None
+
+
+def too_many_processes() -> None:
+    for _ in range(context["processes"] + 1):
+        if os.fork() == 0:
+            time.sleep(60)
+
+
+def too_large_file() -> None:
+    with open("probe", "wb") as file:
+        file.truncate(1 << 40)
+
+
+EPERM, EACCES = errno.EPERM, errno.EACCES
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+
+refused("files: read outside", lambda: open("/etc/passwd").close(), EACCES)
+refused("files: write outside", lambda: open("/tmp/warmpool-probe", "w").close(), EACCES)  # noqa: S108
+refused("files: /proc", lambda: open("/proc/self/environ").close(), EACCES)
+refused("files: service-account token", lambda: open(SERVICE_ACCOUNT).close(), EACCES, errno.ENOENT)
+refused("processes: exec", lambda: os.execv("/bin/true", ["true"]), EPERM, EACCES)  # noqa: S606
+refused("processes: signal the supervisor", lambda: os.kill(context["supervisor"], 0), EPERM)
+refused("processes: signal the zygote", lambda: os.kill(os.getppid(), 0), EPERM)
+refused("processes: trace the zygote", trace_zygote, EPERM)
+for family, name in ((2, "IPv4"), (10, "IPv6"), (1, "unix"), (16, "netlink"), (38, "AF_ALG"), (40, "vsock")):
+    refused(f"network: {name}", partial(socket.socket, family, socket.SOCK_DGRAM), EPERM)
+refused("limits: memory", too_much_memory, errno.ENOMEM)
+refused("limits: processes", too_many_processes, errno.EAGAIN)
+refused("limits: file size", too_large_file, errno.EFBIG)
+refused("limits: open files", lambda: [os.dup(0) for _ in range(100_000)], errno.EMFILE)
+holds("limits: no core dumps", resource.getrlimit(resource.RLIMIT_CORE) == (0, 0), "RLIMIT_CORE")
+holds(
+    "environment",
+    set(os.environ) <= {"HOME", "TMPDIR", "LC_ALL", "LC_CTYPE", "TZ", "PATH"},
+    " ".join(sorted(os.environ)),
+)
+findings  # noqa: B018  the program's value

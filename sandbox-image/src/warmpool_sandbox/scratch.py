@@ -1,0 +1,103 @@
+"""The scratch folder: the one place where a program can write, how full it is, and how it is emptied."""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    bytes: int
+    inodes: int
+
+
+class Scratch:
+    """One slot's folder. On a file system of its own (the pod's tmpfs) usage is one call and counts deleted
+    files that are still open; elsewhere the folder is walked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_mount = os.stat(path).st_dev != os.stat(path.parent).st_dev
+        self._empty = self._of_file_system() if self.is_mount else Usage(0, 0)
+
+    def usage(self, max_inodes: int) -> Usage:
+        """Bytes and inodes in use; the walk stops counting above `max_inodes`."""
+        if self.is_mount:
+            now = self._of_file_system()
+            return Usage(now.bytes - self._empty.bytes, now.inodes - self._empty.inodes)
+        return self._walk(max_inodes)
+
+    def _of_file_system(self) -> Usage:
+        state = os.statvfs(self.path)
+        return Usage((state.f_blocks - state.f_bfree) * state.f_frsize, state.f_files - state.f_ffree)
+
+    def _walk(self, max_inodes: int) -> Usage:
+        size, inodes = 0, 0
+        pending = [str(self.path)]
+        while pending and inodes <= max_inodes:
+            try:
+                with os.scandir(pending.pop()) as entries:
+                    for entry in entries:
+                        inodes += 1
+                        state = entry.stat(follow_symlinks=False)
+                        size += state.st_blocks * 512
+                        if stat.S_ISDIR(state.st_mode):
+                            pending.append(entry.path)
+            except OSError:
+                continue
+        return Usage(size, inodes)
+
+    def wipe(self) -> None:
+        """Removes all below the folder, whatever its modes, names and depth. Follows no link.
+
+        Raises OSError where something cannot be removed.
+        """
+        root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(root, 0o700)
+            _empty_folder(root)
+        finally:
+            os.close(root)
+
+    def is_empty(self) -> bool:
+        with os.scandir(self.path) as entries:
+            return next(entries, None) is None
+
+
+def _empty_folder(root: int) -> None:
+    """Folders are moved up beside their parent before they are entered, so that no depth and no path is too long."""
+    serial = 0
+    while True:
+        names = os.listdir(root)
+        if not names:
+            return
+        for name in names:
+            if not stat.S_ISDIR(os.lstat(name, dir_fd=root).st_mode):
+                os.unlink(name, dir_fd=root)
+                continue
+            serial = _flatten(root, name, serial)
+
+
+def _flatten(root: int, name: str, serial: int) -> int:
+    """Empties one folder of files, moves its folders into `root`, removes it. Returns the next free serial."""
+    os.chmod(name, 0o700, dir_fd=root)
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+    try:
+        for inner in os.listdir(folder):
+            if stat.S_ISDIR(os.lstat(inner, dir_fd=folder).st_mode):
+                os.chmod(inner, 0o700, dir_fd=folder)  # a folder that is moved must be writable: its `..` changes
+                while True:
+                    serial += 1
+                    try:
+                        os.mkdir(f".wipe-{serial}", dir_fd=root)
+                        break
+                    except FileExistsError:
+                        continue
+                os.rename(inner, f".wipe-{serial}", src_dir_fd=folder, dst_dir_fd=root)
+            else:
+                os.unlink(inner, dir_fd=folder)
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=root)
+    return serial

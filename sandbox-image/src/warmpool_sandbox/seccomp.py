@@ -1,0 +1,137 @@
+"""Assembles and installs the system-call filter: allow what is listed, check some, deny the rest.
+
+The filter is classic BPF over `struct seccomp_data` (nr, arch, instruction pointer, six arguments). It is
+installed once, in the zygote; children inherit it. A foreign architecture (32-bit or x32 calls, whose
+numbers mean other things) kills the process; everything denied is an error that a library can handle.
+"""
+
+import ctypes
+import errno
+import struct
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from warmpool_sandbox import kernel
+from warmpool_sandbox.syscall_table import ALLOWED, CHECKED, DENIED
+
+KILL: Final = 0x8000_0000
+ALLOW: Final = 0x7FFF_0000
+_ERRNO: Final = 0x0005_0000
+EPERM: Final = _ERRNO | errno.EPERM
+ENOSYS: Final = _ERRNO | errno.ENOSYS
+ENOTTY: Final = _ERRNO | errno.ENOTTY
+
+ARCHITECTURES: Final = {"x86_64": (0, 0xC000_003E), "aarch64": (1, 0xC000_00B7)}
+"""Column in the tables and AUDIT_ARCH value (linux/audit.h)."""
+
+X32_BIT: Final = 0x4000_0000
+
+NAMESPACE_FLAGS: Final = 0x7E02_0000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET; CLONE_NEWTIME is for clone3 and unshare only."""
+
+_LD_ABS, _JEQ, _JSET, _AND, _RET = 0x20, 0x15, 0x45, 0x54, 0x06
+_NR, _ARCH = 0, 4
+
+
+def _argument(index: int) -> int:
+    return 16 + 8 * index  # the low half; both architectures are little-endian
+
+
+class Instruction(NamedTuple):
+    code: int
+    jump_true: int
+    jump_false: int
+    k: int
+
+
+def _load(offset: int) -> Instruction:
+    return Instruction(_LD_ABS, 0, 0, offset)
+
+
+def _return(action: int) -> Instruction:
+    return Instruction(_RET, 0, 0, action)
+
+
+def _if_equal(value: int, then: list[Instruction]) -> list[Instruction]:
+    return [Instruction(_JEQ, 0, len(then), value), *then]
+
+
+def _one_of(index: int, values: Iterable[int], otherwise: int) -> list[Instruction]:
+    """Allow where the argument's low 32 bits are one of the values."""
+    checks = [i for value in values for i in _if_equal(value, [_return(ALLOW)])]
+    return [_load(_argument(index)), *checks, _return(otherwise)]
+
+
+def _none_of(index: int, values: Iterable[int], otherwise: int) -> list[Instruction]:
+    checks = [i for value in values for i in _if_equal(value, [_return(otherwise)])]
+    return [_load(_argument(index)), *checks, _return(ALLOW)]
+
+
+def _clone() -> list[Instruction]:
+    return [
+        _load(_argument(0)),
+        Instruction(_JSET, 0, 1, NAMESPACE_FLAGS),
+        _return(EPERM),
+        _return(ALLOW),
+    ]
+
+
+def _socketpair() -> list[Instruction]:
+    """AF_UNIX streams only: asyncio needs them. A datagram pair could be pointed at a named socket."""
+    return [
+        _load(_argument(0)),
+        Instruction(_JEQ, 0, 4, 1),  # AF_UNIX
+        _load(_argument(1)),
+        Instruction(_AND, 0, 0, 0xF),
+        Instruction(_JEQ, 0, 1, 1),  # SOCK_STREAM
+        _return(ALLOW),
+        _return(EPERM),
+    ]
+
+
+# F_SETSIG, F_SETOWN, F_SETOWN_EX, F_NOTIFY, F_SETPIPE_SZ: signals by other means, and pipe memory that all pods share.
+_FCNTL_DENIED: Final = (10, 8, 15, 1026, 1031)
+# TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: what open files are asked; no terminal is ever driven.
+_IOCTL_ALLOWED: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+# PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_VMA (glibc names its arenas).
+_PRCTL_ALLOWED: Final = (15, 16, 3, 0x5356_4D41)
+
+_CHECKS: Final = {
+    "clone": _clone(),
+    # glibc and CPython fall back to clone, whose flags can be read here; clone3's lie behind a pointer.
+    "clone3": [_return(ENOSYS)],
+    "socketpair": _socketpair(),
+    "fcntl": _none_of(1, _FCNTL_DENIED, EPERM),
+    "ioctl": _one_of(1, _IOCTL_ALLOWED, ENOTTY),
+    "prctl": _one_of(0, _PRCTL_ALLOWED, EPERM),
+    "prlimit64": _one_of(0, (0,), EPERM),  # the caller itself
+}
+
+
+def assemble(machine: str = kernel.MACHINE) -> bytes:
+    """The filter's instructions, 8 bytes each. Raises OSError(ENOSYS) on a machine it knows nothing of."""
+    if machine not in ARCHITECTURES:
+        raise OSError(errno.ENOSYS, f"no system-call table for {machine}")
+    column, audit_arch = ARCHITECTURES[machine]
+    program = [_load(_ARCH), Instruction(_JEQ, 1, 0, audit_arch), _return(KILL), _load(_NR)]
+    if machine == "x86_64":
+        program += [Instruction(_JSET, 0, 1, X32_BIT), _return(KILL)]
+    for name, check in _CHECKS.items():
+        number = CHECKED[name][column]
+        if number is not None:
+            program += _if_equal(number, check)
+    for table, action in ((ALLOWED, ALLOW), (DENIED, EPERM)):
+        for numbers in table.values():
+            number = numbers[column]
+            if number is not None:
+                program += _if_equal(number, [_return(action)])
+    program.append(_return(ENOSYS))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def install() -> None:
+    """Puts the filter on this thread for good. Needs no_new_privs. Raises OSError where the kernel refuses."""
+    code = assemble()
+    buffer = ctypes.create_string_buffer(code, len(code))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer)))
+    kernel.prctl(kernel.PR_SET_SECCOMP, 2, ctypes.addressof(header))

@@ -1,0 +1,130 @@
+"""A slot: one zygote, one scratch folder, one execution at a time.
+
+Knows nothing of gateways. The supervisor's server, the probe and the tests drive it.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from warmpool.protocol import Frame, Limits, Outcome, ProgramError, Status
+from warmpool_sandbox import processes, residue
+from warmpool_sandbox.confinement import ALL_WALLS, Walls
+from warmpool_sandbox.execution import Ended, Execution, ToolCalls, judge
+from warmpool_sandbox.scratch import Scratch
+from warmpool_sandbox.zygote_process import ZygoteLost, ZygoteProcess
+
+RUNS_PER_ZYGOTE: Final = 1000
+"""A zygote is cheap to replace (about 0.1 s of CPU) and cannot be shown to be untouched for ever."""
+_ZYGOTE_GROWTH_BYTES: Final = 16 * 1024 * 1024
+
+
+class Slot:
+    """Runs programs one after another, each in a fresh child of a warm zygote."""
+
+    def __init__(self, scratch: Path, tools: Path | None = None, walls: Walls = ALL_WALLS) -> None:
+        self._scratch = Scratch(scratch)
+        self._tools = tools
+        self._walls = walls
+        self._zygote: ZygoteProcess | None = None
+        self._execution: Execution | None = None
+        self._baseline: residue.Baseline
+        self._uid_tasks = 0
+        self._shared_bytes = 0
+        self._rss_bytes = 0
+
+    @property
+    def zygote_pid(self) -> int | None:
+        return self._zygote.pid if self._zygote else None
+
+    async def start(self) -> None:
+        """A zygote that is ready. Raises ZygoteLost."""
+        self._scratch.wipe()
+        zygote = ZygoteProcess(self._on_message, self._on_lost)
+        await zygote.start(self._scratch.path, self._tools, self._walls)
+        self._zygote = zygote
+        self._baseline = residue.baseline(zygote.pid, self._scratch.path)
+        self._uid_tasks = processes.tasks_of_user(os.getuid())
+        self._shared_bytes = processes.anonymous_bytes(zygote.pid)
+        self._rss_bytes = processes.resident_bytes(zygote.pid)
+
+    async def run(self, execution_id: str, program: bytes, limits: Limits, on_tool_call: ToolCalls) -> Outcome:
+        """One program to its end; never raises for anything that the program does.
+
+        `program` is the body of a PROGRAM message. An outcome that is not `clean` means: retire this slot.
+        """
+        assert self._execution is None, "one execution at a time"
+        try:
+            if self._zygote is None:
+                await self.start()
+            assert self._zygote is not None
+            execution = self._execution = Execution(self._zygote, self._scratch, limits, on_tool_call)
+            execution.start(program, self._uid_tasks, self._shared_bytes)
+        except (ZygoteLost, OSError) as fault:
+            self._execution = None
+            error = ProgramError(type="SandboxLost", message=f"the program could not be started: {fault}")
+            return Outcome(execution=execution_id, status=Status.PLATFORM_ERROR, error=error, residue=("zygote: lost",))
+        ended = await execution.done
+        self._execution = None
+        return self._outcome(execution_id, execution, ended)
+
+    def _outcome(self, execution_id: str, execution: Execution, ended: Ended) -> Outcome:
+        usage = self._scratch.usage(execution.limits.scratch_inodes)
+        execution.scratch_bytes = max(execution.scratch_bytes, usage.bytes)
+        left = self._clean_up(ended)
+        status, value, error = judge(execution.stop, execution.value, ended, execution.limits)
+        return Outcome(
+            execution=execution_id,
+            status=status,
+            value=value,
+            stdout=execution.stdout.stream(),
+            stderr=execution.stderr.stream(),
+            error=error,
+            usage=execution.usage(ended, self._rss_bytes),
+            clean=not left,
+            residue=left,
+        )
+
+    def _clean_up(self, ended: Ended) -> tuple[str, ...]:
+        try:
+            self._scratch.wipe()
+            if ended.lost or self._zygote is None:
+                return ("zygote: lost",)
+            return residue.check(self._baseline, self._scratch)
+        except OSError as fault:
+            return (f"clean-up failed: {fault}",)
+
+    def answer(self, frame: Frame) -> None:
+        """A tool's result for the program that runs."""
+        if self._execution is not None:
+            self._execution.answer(frame)
+
+    def cancel(self) -> None:
+        if self._execution is not None:
+            error = ProgramError(type="Cancelled", message="the caller went away or asked for it")
+            self._execution.kill(Status.CANCELLED, error)
+
+    async def refresh(self) -> None:
+        """Between executions: replaces a zygote that served its runs, grew or is gone. Raises ZygoteLost."""
+        zygote = self._zygote
+        if zygote is not None and zygote.runs < RUNS_PER_ZYGOTE:
+            grown = processes.resident_bytes(zygote.pid) - self._rss_bytes
+            if grown < _ZYGOTE_GROWTH_BYTES:
+                return
+        self.close()
+        await self.start()
+
+    def close(self) -> None:
+        """Ends the zygote and all below it."""
+        if self._zygote is not None:
+            self._zygote.destroy()
+            self._zygote = None
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if self._execution is not None and "ended" in message:
+            self._execution.ended(Ended(**message["ended"]))
+
+    def _on_lost(self) -> None:
+        self._zygote = None
+        if self._execution is not None:
+            self._execution.ended(Ended(lost=True))

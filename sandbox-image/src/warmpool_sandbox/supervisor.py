@@ -1,0 +1,201 @@
+"""The stream to the gateways: who may start a program here, which one, and how its end is told.
+
+A gateway proves with every connection that it holds the pool's key, and gets the same proof back. One
+execution runs at a time; a fencing number that is not newer than the last is refused, so that even with the
+registry lost and rebuilt no two executions ever share this sandbox. docs/reference/protocol.md has the bytes.
+"""
+
+import asyncio
+import secrets
+from typing import Any, Final
+
+from warmpool.protocol import (
+    VERSION,
+    Frame,
+    FrameReader,
+    Limits,
+    Message,
+    Outcome,
+    ProtocolError,
+    Refusal,
+    encode_frame,
+    gateway_proof,
+    same_proof,
+    supervisor_proof,
+)
+from warmpool_sandbox.slot import Slot
+from warmpool_sandbox.zygote_process import ZygoteLost
+
+_HANDSHAKE_SECONDS: Final = 5.0
+_MAX_CONNECTIONS: Final = 64
+"""One a gateway, and room for those that are just being replaced."""
+
+
+class Supervisor:
+    """One sandbox. `lost` is set when it can serve no more; the process then ends and its pod is replaced."""
+
+    def __init__(self, slot: Slot, *, pod: str, pool: str, key: bytes, limits: Limits) -> None:
+        self.slot = slot
+        self.pod = pod
+        self.pool = pool
+        self.key = key
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self.stopped = asyncio.Event()
+        self._last_fence = 0
+        self._owner: Connection | None = None
+        self._execution: str | None = None
+        self._draining = False
+        self._task: asyncio.Task[None] | None = None
+
+    def refusal(self, request: dict[str, Any]) -> tuple[Refusal, str] | None:
+        """Why a RUN message would not be started now, or None. Pure but for what it reads of this sandbox."""
+        fence = request.get("fence")
+        if not isinstance(request.get("execution"), str) or not isinstance(request.get("code"), str):
+            return Refusal.MALFORMED, "RUN needs `execution` and `code`, both strings"
+        if not isinstance(fence, int) or isinstance(fence, bool):
+            return Refusal.MALFORMED, "RUN needs `fence`, a number"
+        if len(request["code"].encode("utf-8", "replace")) > self.limits.code_bytes:
+            return Refusal.MALFORMED, f"code is over code_bytes = {self.limits.code_bytes}"
+        if self._draining:
+            return Refusal.DRAINING, "this sandbox is shutting down"
+        if self._execution is not None:
+            return Refusal.BUSY, "this sandbox runs another execution"
+        if fence <= self._last_fence:
+            return Refusal.STALE_FENCE, f"fence {fence} is not newer than {self._last_fence}"
+        return None
+
+    def run(self, connection: "Connection", body: bytes, request: dict[str, Any]) -> None:
+        refused = self.refusal(request)
+        try:
+            limits = self.limits.lowered(request.get("limits") or {})
+        except (ValueError, AttributeError) as fault:
+            refused = refused or (Refusal.MALFORMED, str(fault))
+        if refused is not None:
+            reason, message = refused
+            answer = {"execution": str(request.get("execution")), "reason": reason.value, "message": message}
+            connection.send(encode_frame(Message.REFUSED, answer))
+            return
+        self._last_fence = request["fence"]
+        self._owner = connection
+        self._execution = request["execution"]
+        self._task = asyncio.create_task(self._run(connection, body, request["execution"], limits))
+
+    async def _run(self, connection: "Connection", body: bytes, execution: str, limits: Limits) -> None:
+        outcome = await self.slot.run(execution, body, limits, connection.send)
+        connection.send(_result_frame(outcome))
+        if outcome.clean:
+            try:
+                await self.slot.refresh()
+            except ZygoteLost:
+                outcome = Outcome(execution=execution, status=outcome.status)
+        self._owner = self._execution = None
+        if self._draining or not outcome.clean:
+            self._finish()
+
+    def _finish(self) -> None:
+        """A sandbox that is dirty runs nothing more, whatever the registry says of it."""
+        self._draining = True
+        self.slot.close()
+        self.stopped.set()
+
+    def cancel(self, connection: "Connection", execution: object) -> None:
+        if self._owner is connection and self._execution == execution:
+            self.slot.cancel()
+
+    def answer(self, connection: "Connection", frame: Frame) -> None:
+        if self._owner is connection:
+            self.slot.answer(frame)
+
+    def lost(self, connection: "Connection") -> None:
+        """Nobody is left to hear of its program."""
+        self.connections.discard(connection)
+        if self._owner is connection:
+            self.slot.cancel()
+
+    def drain(self) -> None:
+        """Ends at once when idle, else after the execution under way."""
+        self._draining = True
+        if self._execution is None:
+            self._finish()
+
+
+def _result_frame(outcome: Outcome) -> bytes:
+    return encode_frame(Message.RESULT, outcome.to_json())
+
+
+class Connection(asyncio.Protocol):
+    """One gateway's stream. Anything out of order closes it."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._reader = FrameReader()
+        self._nonce = secrets.token_hex(16)
+        self._proven = False
+        self._transport: asyncio.Transport | None = None
+        self._handshake: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._supervisor.connections) >= _MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._supervisor.connections.add(self)
+        self._handshake = asyncio.get_running_loop().call_later(_HANDSHAKE_SECONDS, self._close)
+        hello = {"v": VERSION, "pod": self._supervisor.pod, "pool": self._supervisor.pool, "nonce": self._nonce}
+        self.send(encode_frame(Message.HELLO, hello))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame in self._reader.feed(data):
+                self._take(frame)
+        except ProtocolError:
+            self._close()
+
+    def _take(self, frame: Frame) -> None:
+        if not self._proven:
+            self._authenticate(frame)
+            return
+        match frame.type:
+            case Message.RUN:
+                self._supervisor.run(self, frame.body, frame.json())
+            case Message.TOOL_RESULT:
+                self._supervisor.answer(self, frame)
+            case Message.CANCEL:
+                self._supervisor.cancel(self, frame.json().get("execution"))
+            case _:
+                raise ProtocolError(f"{frame.type.name} is not a gateway's to send")
+
+    def _authenticate(self, frame: Frame) -> None:
+        message = frame.json()
+        nonce = message.get("nonce")
+        if frame.type is not Message.AUTH or message.get("v") != VERSION or not isinstance(nonce, str):
+            raise ProtocolError("expected AUTH {v, proof, nonce}")
+        supervisor = self._supervisor
+        parts = {"pod": supervisor.pod, "supervisor_nonce": self._nonce, "gateway_nonce": nonce[:64]}
+        if not same_proof(message.get("proof"), gateway_proof(supervisor.key, **parts)):
+            raise ProtocolError("wrong proof")
+        self._proven = True
+        if self._handshake is not None:
+            self._handshake.cancel()
+        ready = {"proof": supervisor_proof(supervisor.key, **parts), "limits": supervisor.limits.as_dict()}
+        self.send(encode_frame(Message.READY, ready))
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._handshake is not None:
+            self._handshake.cancel()
+        self._supervisor.lost(self)
+
+
+async def serve(supervisor: Supervisor, host: str, port: int) -> asyncio.Server:
+    """Listens; the port is the server's first socket's where 0 was asked for."""
+    return await asyncio.get_running_loop().create_server(lambda: Connection(supervisor), host, port, backlog=128)

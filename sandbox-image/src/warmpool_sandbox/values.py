@@ -1,0 +1,113 @@
+"""Turns a program's value into JSON, honestly: what JSON cannot carry without loss of meaning is refused by name.
+
+| Python | JSON |
+|---|---|
+| dict with string, number, boolean, None, date or enum keys | object; two keys that become the same are refused |
+| list, tuple, set, frozenset, range, dict views, generators | array; sets in sorted order where they can be sorted |
+| str, bool, None, int | themselves; integers keep every digit |
+| float | number; NaN and the infinities become the strings "NaN", "Infinity", "-Infinity" |
+| Decimal, Fraction, UUID, Path | string, exactly |
+| datetime, date, time | ISO 8601 string; timedelta: seconds |
+| dataclass, named tuple, object with `_asdict` | object of its fields |
+| Enum | its value |
+"""
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import json
+import math
+import pathlib
+import uuid
+from collections.abc import Iterator, Mapping, Sequence, Set, ValuesView
+from typing import Any, Final
+
+MAX_DEPTH: Final = 64
+
+
+class NotJson(Exception):
+    """The program's value, or a part of it, has no JSON form."""
+
+    def __init__(self, path: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{path} {reason}")
+        self.remedy = remedy
+
+
+def to_json(value: Any) -> str:
+    """JSON text. Raises NotJson, naming the part and its type."""
+    try:
+        return json.dumps(_plain(value, "result", 0), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as fault:  # an integer of more digits than CPython will print
+        raise NotJson("result", f"has a number that cannot be written: {fault}", "return it as a string") from fault
+
+
+def _plain(value: Any, path: str, depth: int) -> Any:
+    if value is None or type(value) in (str, bool, int):
+        return value
+    if depth > MAX_DEPTH:
+        raise NotJson(path, f"is nested deeper than {MAX_DEPTH} levels, or contains itself", "return a flatter value")
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, path, depth + 1)
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, (str, int)):
+        return str(value) if isinstance(value, str) else int(value)
+    if isinstance(value, (decimal.Decimal, fractions.Fraction, uuid.UUID, pathlib.PurePath)):
+        return str(value)
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    return _container(value, path, depth)
+
+
+def _number(value: float) -> float | str:
+    if math.isfinite(value):
+        return float(value)
+    return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+
+
+def _container(value: Any, path: str, depth: int) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    elif isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return _object(value, path, depth)
+    if isinstance(value, Set):
+        value = _sorted(value)
+    if isinstance(value, (Sequence, Iterator, ValuesView)) and not isinstance(value, (bytes, bytearray, memoryview)):
+        return [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+    remedy = (
+        "decode it to a string" if isinstance(value, (bytes, bytearray)) else "return strings, numbers, lists and dicts"
+    )
+    raise NotJson(path, f"is of type {type(value).__qualname__}, which has no JSON form", remedy)
+
+
+def _sorted(value: Set[Any]) -> list[Any]:
+    try:
+        return sorted(value)
+    except TypeError:
+        return list(value)
+
+
+def _object(value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _key(key, path)
+        if name in result:
+            raise NotJson(path, f"has two keys that both become {name!r} in JSON", "make the keys strings")
+        result[name] = _plain(item, f"{path}.{name}", depth + 1)
+    return result
+
+
+def _key(key: Any, path: str) -> str:
+    if isinstance(key, str):
+        return str(key)
+    if isinstance(key, bool) or key is None:
+        return json.dumps(key)
+    if isinstance(key, (int, float, enum.Enum, datetime.date, datetime.time, decimal.Decimal, uuid.UUID)):
+        return str(_plain(key, path, 0))
+    raise NotJson(path, f"has a key of type {type(key).__qualname__}", "make the keys strings")
