@@ -59,6 +59,13 @@ class SecretSettings(Group):
         return key
 
 
+class ApiSettings(Group):
+    """The gateway's HTTP API."""
+
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Of a request; a larger one gets 413.")
+    body_timeout_seconds: float = Field(10.0, gt=0, description="For a request's body to arrive; past it 408.")
+
+
 class QueueSettings(Group):
     """How callers wait for a sandbox."""
 
@@ -128,6 +135,7 @@ class AuditSettings(Group):
         ge=1,
         description="Records waiting in Redis at which new executions get 503: none is dropped.",
     )
+    retention_days: int = Field(30, ge=1, description="Days after which a day's records are dropped.")
 
 
 class Settings(BaseSettings):
@@ -138,6 +146,7 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()
     secrets: SecretSettings = SecretSettings()
+    api: ApiSettings = ApiSettings()
     pool: PoolSettings = PoolSettings()
     queue: QueueSettings = QueueSettings()
     tools: ToolSettings = ToolSettings()
