@@ -30,7 +30,7 @@ Rules:
 `from servers.search import search_products`.
 - The value is a top-level `return`, else the last expression; it must be JSON. Filter, count and add up in the \
 program; return only what the answer needs, as a small dict of at most 20 items.
-- A field marked `| None` may be None. `amount_minor` is an integer in the currency's smallest unit. \
+- A field marked `| None` may be None. `amount_minor` counts the currency's smallest unit, `amount` is decimal text. \
 A failed tool raises.
 - Standard library only, no network, no packages. Limits: {wall:g} s, {memory} MB, {calls} tool calls.
 - Where no tool helps, answer in plain words without code."""
