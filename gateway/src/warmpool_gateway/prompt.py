@@ -32,6 +32,7 @@ Rules:
 program; return only what the answer needs, as a small dict of at most 20 items.
 - A field marked `| None` may be None. `amount_minor` counts the currency's smallest unit, `amount` is decimal text. \
 A failed tool raises.
+- Many calls at once: `from servers import parallel`, then `parallel(get_product_details, ids)`.
 - Standard library only, no network, no packages. Limits: {wall:g} s, {memory} MB, {calls} tool calls.
 - Where no tool helps, answer in plain words without code."""
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
+from warmpool.local import standin
 
 
 @dataclass
@@ -99,3 +101,10 @@ async def model_api() -> AsyncIterator[ScriptedAPI]:
 @pytest.fixture
 def reply() -> type[Reply]:
     return Reply
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> Iterator[str]:
+    """The base URL of the stand-in for a model's server."""
+    with standin.running() as url:
+        yield url
