@@ -1,0 +1,131 @@
+"""Keeps N local sandboxes in the registry: the operator's work, for one machine and processes instead of pods.
+
+Who is idle or leased is the registry's business; this only starts, watches, and replaces.
+"""
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from warmpool.errors import RetryLater, WarmpoolError
+from warmpool.local.pod import LocalPod
+from warmpool.local.staging import Staged
+from warmpool.registry import Registry
+from warmpool.settings import PoolSettings
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 0.25
+_STARTS_AT_ONCE: Final = 2
+"""A start is about 0.3 s of one core; more at once would only take turns."""
+_DRAIN_GRACE_SECONDS: Final = 5.0
+_BACK_OFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_USERS_BASE: Final = 1_000_000
+_USERS_PER_POOL: Final = 1000
+
+
+class LocalPool:
+    """`size` sandboxes, replaced as the registry retires them or as they die."""
+
+    def __init__(
+        self, registry: Registry, folder: Path, staged: Staged, *, settings: PoolSettings, key: bytes, size: int
+    ) -> None:
+        self._registry = registry
+        self._folder = folder
+        self._staged = staged
+        self._settings = settings
+        self._key = key
+        self._size = size
+        self._pods: dict[str, LocalPod] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+        self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
+        # One user a slot, apart from those of other pools on this machine; RLIMIT_NPROC counts by user.
+        base = _USERS_BASE + (os.getpid() % 4_000_000) * _USERS_PER_POOL
+        self._free_uids = [base + index for index in reversed(range(_USERS_PER_POOL))]
+        self.ready = asyncio.Event()
+
+    @property
+    def pods(self) -> list[LocalPod]:
+        """Those that serve now."""
+        return list(self._pods.values())
+
+    async def run(self) -> None:
+        """Until cancelled; then no process and no folder of it is left."""
+        keepers = [asyncio.create_task(self._keep_slot()) for _ in range(self._size)]
+        try:
+            while True:
+                await self._tick()
+                await asyncio.sleep(TICK_SECONDS)
+        finally:
+            for task in (*keepers, *self._draining):
+                task.cancel()
+            await asyncio.gather(*keepers, *self._draining, return_exceptions=True)
+
+    async def _keep_slot(self) -> None:
+        """One sandbox after another, for ever."""
+        failures = 0
+        while True:
+            pod = LocalPod(
+                self._folder, self._staged, pool=self._settings.name, key=self._key, limits=self._settings.limits,
+                uid=self._free_uids.pop(),
+            )  # fmt: skip
+            try:
+                async with self._starts:
+                    await pod.start()
+                await self._register(pod)
+                failures = 0
+                await pod.ended()
+            except (WarmpoolError, OSError) as fault:
+                log.warning("sandbox %s: %s", pod.id, fault)
+                await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
+                failures += 1
+            finally:
+                await asyncio.shield(self._dispose(pod))
+
+    async def _register(self, pod: LocalPod) -> None:
+        self._pods[pod.id] = pod
+        await self._registry.register(
+            pod.id,
+            pod.address,
+            max_executions=self._settings.max_executions,
+            max_age_seconds=self._settings.max_age_seconds,
+        )
+        if len(self._pods) >= self._size:
+            self.ready.set()
+
+    async def _dispose(self, pod: LocalPod) -> None:
+        self._pods.pop(pod.id, None)
+        await pod.stop()
+        self._free_uids.insert(0, pod.uid)
+        with suppress(WarmpoolError):  # reaped by its missing heartbeat where Redis is away
+            await self._registry.remove(pod.id)
+
+    async def _tick(self) -> None:
+        """Heartbeats, reaping, and the end of what the registry retired or no longer knows."""
+        try:
+            unknown = await self._registry.heartbeat(list(self._pods))
+            await self._registry.reap()
+            for pod_id in {*unknown, *await self._registry.retiring()}:
+                await self._end(pod_id)
+        except RetryLater as fault:
+            log.warning("pool %s: %s", self._settings.name, fault)
+
+    async def _end(self, pod_id: str) -> None:
+        """A pod that cannot be proved idle is never handed out again; its keeper starts the next."""
+        pod = self._pods.pop(pod_id, None)
+        if pod is None:
+            await self._registry.remove(pod_id)
+        else:
+            task = asyncio.create_task(self._drain(pod))
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+    async def _drain(self, pod: LocalPod) -> None:
+        pod.drain()
+        try:
+            await asyncio.wait_for(pod.ended(), self._settings.limits.wall_seconds + _DRAIN_GRACE_SECONDS)
+        except TimeoutError:
+            await pod.stop()
