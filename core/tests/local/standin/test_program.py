@@ -1,5 +1,6 @@
 """The stand-in's programs, run against a small shop with the real tools' signatures."""
 
+import ast
 import sys
 import textwrap
 from types import ModuleType
@@ -13,6 +14,7 @@ from servers.search import TOOLS
 from warmpool.local.standin import program
 from warmpool.local.standin.question import Aim, Question, read
 from warmpool.tools import signature_lines
+from warmpool_sandbox import validation
 
 SIGNATURES = signature_lines([tool.definition for tool in TOOLS], "signatures")
 ALL = program.parse_signatures(SIGNATURES)
@@ -172,7 +174,8 @@ def test_a_tool_that_cannot_filter_leaves_it_to_the_program(shop: Shop) -> None:
 
 
 @given(st.text(max_size=200), st.sampled_from(Aim), st.booleans())
-def test_every_program_is_valid_python(words: str, aim: Aim, mended: bool) -> None:
+def test_every_program_passes_the_sandboxs_validation(words: str, aim: Aim, mended: bool) -> None:
     question = Question(aim=aim, subject=words, other=words, sku=words, category=words[:3], in_stock=True)
     code = program.mended(question, ALL, error="TypeError") if mended else program.first(question, ALL)
     compile(f"def program():\n{textwrap.indent(code, '    ')}", "program", "exec")
+    assert validation.check(ast.parse(code)) is None
