@@ -214,6 +214,14 @@ async def test_retiring_twice_keeps_the_first_reason(pool):
         assert (await pool.pod(pod)).reason == "ScaledDown"
 
 
+async def test_a_pod_asked_to_retire_keeps_that_reason_when_its_release_is_dirty(pool):
+    await pool.add("p1")
+    lease = await pool.lease()
+    await pool.registry.retire("p1", "ScaledDown")
+    await pool.registry.release(lease, clean=False)
+    assert (await pool.pod("p1")).reason == "ScaledDown"
+
+
 async def test_retiring_an_unknown_pod_keeps_a_late_registration_from_making_it_idle(pool):
     assert await pool.registry.retire("p1", "RegistryLost")
     assert not await pool.registry.register("p1", "p1:7000", max_executions=1, max_age_seconds=1)
@@ -262,6 +270,15 @@ async def test_the_reaper_works_through_more_pods_than_one_script_looks_at(pool)
     await pool.add(*names)
     pool.clock.advance(15)
     assert set(await pool.registry.reap()) == names
+
+
+async def test_the_reaper_marks_more_silent_leased_pods_than_one_script_looks_at(pool):
+    await pool.add(*(f"p{i}" for i in range(300)))
+    await asyncio.gather(*(pool.acquire() for _ in range(300)))
+    pool.clock.advance(15)
+    async with asyncio.timeout(10):
+        assert await pool.registry.reap() == []
+    assert {pod.reason for pod in await pool.registry.pods()} == {Retirement.HEARTBEAT_LOST}
 
 
 async def test_counts_are_by_state(pool):

@@ -3,6 +3,7 @@
 A script's text is sent once to a Redis, and again after that Redis came back without it.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -23,6 +24,9 @@ AWAY: Final = (
     exceptions.ClusterDownError,
     exceptions.TryAgainError,
 )
+REFUSALS: Final = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|BUSY) ")
+"""The same out of a script: Redis 6.2 wraps its error, so the client cannot tell the class."""
+
 RETRY_AFTER_SECONDS: Final = 1.0  # about what a Redis that keeps nothing on disk takes to be back
 
 PRELUDE: Final = "transitions"
@@ -60,4 +64,12 @@ def redis_away() -> Iterator[None]:
     try:
         yield
     except AWAY as fault:
-        raise Unavailable(f"The pool's registry is away: {fault}", retry_after=RETRY_AFTER_SECONDS) from fault
+        raise _unavailable(fault) from fault
+    except exceptions.ResponseError as fault:
+        if REFUSALS.search(str(fault)):
+            raise _unavailable(fault) from fault
+        raise
+
+
+def _unavailable(fault: Exception) -> Unavailable:
+    return Unavailable(f"The pool's registry is away: {fault}", retry_after=RETRY_AFTER_SECONDS)

@@ -21,6 +21,8 @@ ANSWER_SECONDS: Final = 2.0  # it must answer within this: a host that vanished 
 FIRST_DELAY_SECONDS: Final = 0.05
 MAX_DELAY_SECONDS: Final = 1.0
 
+WAKING: Final = ("message", "subscribe")  # the second: a client with retries of its own reconnected
+
 
 class Wakeups(AsyncIterator[None]):
     """An endless iterator. A `__anext__` that was cancelled may be called again; no item is lost by it."""
@@ -65,13 +67,13 @@ class Wakeups(AsyncIterator[None]):
         return pubsub
 
     async def _heard(self, pubsub: PubSub) -> bool:
-        """Whether there is reason to look for an idle pod: a message, or a client that reconnected by itself."""
+        """Whether there is reason to look for an idle pod."""
         try:
             type = await self._next_type(pubsub, QUIET_SECONDS)
         except TimeoutError:
             await pubsub.ping()
             type = await self._next_type(pubsub, ANSWER_SECONDS)
-        return type != "pong"
+        return type in WAKING
 
     async def _next_type(self, pubsub: PubSub, seconds: float) -> str:
         message = await pubsub.get_message(timeout=seconds)

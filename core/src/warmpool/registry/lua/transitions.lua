@@ -64,13 +64,14 @@ local function unsee(pod)
   end
 end
 
--- Ends the lease of a leased pod and takes it off its tenant's count.
+-- Ends the lease of a leased pod and takes it off its tenant's count. It deletes before it writes: a Redis at its
+-- memory limit refuses a script whose first write needs memory, and a release must pass even then.
 local function free(pod)
   local tenant = redis.call('HGET', record_of(pod), 'tenant')
+  redis.call('HDEL', record_of(pod), 'execution', 'tenant', 'gateway', 'fence', 'deadline')
   if tenant and redis.call('HINCRBY', TENANTS, tenant, -1) <= 0 then
     redis.call('HDEL', TENANTS, tenant)
   end
-  redis.call('HDEL', record_of(pod), 'execution', 'tenant', 'gateway', 'fence', 'deadline')
 end
 
 local function serve(pod, from)
