@@ -1,17 +1,15 @@
--- Writes the tool server's records of its calls. One whose entry is there already stays as it is.
+-- Writes the tool server's records of its calls. One that is there already stays as it is.
 --
--- entries  text[], the ids of the audit stream's entries: milliseconds, a dash, a number
--- records  text[], each a JSON object {tenant, execution, tool, seconds, bytes, error}
+-- records  text[], each the JSON of a warmpool.records.ToolAuditRecord
 --
 -- Result: none; the row count is the number of new ones.
 
-INSERT INTO tool_calls (entry, created_at, tenant, execution, tool, seconds, bytes, error)
-SELECT
-    batch.entry, to_timestamp(split_part(batch.entry, '-', 1)::bigint / 1000.0),
-    record.tenant, record.execution, record.tool, record.seconds, record.bytes, record.error
+INSERT INTO tool_calls (id, created_at, tenant, execution, tool, seconds, request_bytes, response_bytes, error)
+SELECT id, to_timestamp(at), tenant, execution, tool, seconds, request_bytes, response_bytes, error
 FROM
-    unnest(%(entries)b::text[], %(records)b::text[]) AS batch (entry, record),
+    unnest(%(records)b::text[]) AS batch (record),
     json_to_record(batch.record::json) AS record (
-        tenant text, execution text, tool text, seconds double precision, bytes bigint, error text
+        id text, at double precision, tenant text, execution text, tool text, seconds double precision,
+        request_bytes bigint, response_bytes bigint, error text
     )
 ON CONFLICT DO NOTHING

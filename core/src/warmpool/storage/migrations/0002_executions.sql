@@ -32,15 +32,16 @@ CREATE INDEX executions_newest_of_status ON executions (tenant, status, created_
 
 -- As the tool server saw them; `executions.tool_calls` is how the gateway did.
 CREATE TABLE tool_calls (
-    entry text NOT NULL,                -- of the audit stream; a second delivery is the same entry
-    created_at timestamptz NOT NULL,
+    id text NOT NULL,
+    created_at timestamptz NOT NULL,    -- when the call ended
     tenant text NOT NULL,
     execution text NOT NULL,
     tool text NOT NULL,
     seconds double precision NOT NULL,
-    bytes bigint NOT NULL,              -- of the response
+    request_bytes bigint NOT NULL,
+    response_bytes bigint NOT NULL,
     error text,                         -- its code; NULL: it went well
-    PRIMARY KEY (entry, created_at)
+    PRIMARY KEY (id, created_at)
 ) PARTITION BY RANGE (created_at);
 
 CREATE INDEX tool_calls_execution ON tool_calls (execution);
