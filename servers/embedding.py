@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from warmpool.errors import PlatformError
+from warmpool.errors import PlatformError, Unavailable
 from warmpool.settings import EmbeddingSettings
 
 Matrix: TypeAlias = NDArray[np.float32]
@@ -87,9 +87,14 @@ class OpenAIEmbedder:
         return np.asarray(rows, np.float32).reshape(len(texts), self.dimensions)
 
     async def _request(self, texts: Sequence[str]) -> list[list[float]]:
-        answer = await self._client.embeddings.create(
-            model=self.model, input=list(texts), dimensions=self.dimensions, encoding_format="float"
-        )
+        from openai import OpenAIError
+
+        try:
+            answer = await self._client.embeddings.create(
+                model=self.model, input=list(texts), dimensions=self.dimensions, encoding_format="float"
+            )
+        except OpenAIError as fault:
+            raise Unavailable(f"the embeddings API failed: {fault}") from fault
         rows = [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
         if len(rows) != len(texts) or any(len(row) != self.dimensions for row in rows):
             raise PlatformError(

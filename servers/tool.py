@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, field_validator
 
 from servers.embedding import Embedder
 from warmpool.tools import ToolDefinition
@@ -26,6 +26,14 @@ class Arguments(BaseModel):
     """Base of every tool's arguments: an unknown name is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def holds_no_nul(cls, value: Any) -> Any:
+        """PostgreSQL's texts cannot hold one."""
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("must not contain a NUL character")
+        return value
 
 
 class Record(BaseModel):

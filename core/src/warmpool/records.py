@@ -40,11 +40,13 @@ class ExecutionRecord:
     code: str
     code_sha256: str
     status: str
-    result: Any
+    result: str | None
+    """JSON in text, so that whoever parses the record leaves it as it is: Postgres would unescape its NULs."""
     stdout: str
     stderr: str
     truncated: list[str]
-    error: dict[str, Any] | None
+    error: str | None
+    """JSON in text, likewise."""
     limits: dict[str, Any]
     usage: dict[str, Any]
     clean: bool | None
@@ -54,3 +56,25 @@ class ExecutionRecord:
     def to_fields(self) -> dict[str, str]:
         """The fields of the stream's entry."""
         return {"kind": "execution", "record": json.dumps(asdict(self), separators=(",", ":"))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolAuditRecord:
+    """One tool call, as the tool server saw it: written even where the gateway never heard the answer."""
+
+    id: str
+    """Unique; the same record may be delivered twice."""
+    tenant: str
+    execution: str
+    tool: str
+    at: float
+    """Unix seconds, when it ended."""
+    seconds: float
+    request_bytes: int
+    response_bytes: int
+    error: str | None = None
+    """The code of its error, or None."""
+
+    def to_fields(self) -> dict[str, str]:
+        """The fields of the stream's entry."""
+        return {"kind": "tool_call", "record": json.dumps(asdict(self), separators=(",", ":"))}

@@ -12,6 +12,7 @@ WITH chosen AS MATERIALIZED (
             AS regular_price_minor,
         CASE WHEN bool_and(variant.stock IS NOT NULL) THEN sum(variant.stock) END AS stock,
         bool_or(variant.in_stock) AS in_stock,
+        string_agg(variant.sku, ' ' ORDER BY variant.position) AS skus,
         string_agg(
             ROW(
                 variant.id, variant.sku, variant.title, variant.attributes, variant.currency, variant.price_minor,
@@ -33,6 +34,7 @@ WITH chosen AS MATERIALIZED (
         coalesce(summed.in_stock, chosen.in_stock) AS in_stock,
         chosen.visible, chosen.search_text, chosen.text_hash,
         coalesce(summed.number, 0) AS variant_count,
+        coalesce(summed.skus, '') AS variant_skus,
         summed.everything
     FROM chosen LEFT JOIN summed ON summed.parent_id = chosen.id
 )
@@ -42,6 +44,7 @@ SELECT
     complete.categories, complete.category_keys, complete.tags, complete.attributes,
     complete.currency, complete.price_minor, complete.regular_price_minor, complete.stock, complete.in_stock,
     complete.visible, complete.search_text, complete.text_hash, complete.variant_count,
+    complete.variant_skus,
     sha256(convert_to(
         ROW(
             complete.sku, complete.title, complete.description, complete.vendor, complete.categories, complete.tags,

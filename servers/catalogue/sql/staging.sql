@@ -41,6 +41,7 @@ CREATE TEMPORARY TABLE staged_variants (
 CREATE TEMPORARY TABLE batch (
     LIKE staged_products,
     variant_count int NOT NULL,
+    variant_skus text NOT NULL,
     row_hash bytea NOT NULL,
     needs_embedding boolean NOT NULL
 ) ON COMMIT DELETE ROWS;

@@ -10,7 +10,7 @@ WITH written AS (
         CASE WHEN batch.price_minor IS NOT NULL THEN batch.currency END,
         batch.price_minor, batch.regular_price_minor, batch.stock, batch.in_stock, batch.visible, batch.variant_count,
         setweight(to_tsvector('english', batch.title), 'A')
-            || setweight(to_tsvector('simple', coalesce(batch.sku, '')), 'A')
+            || setweight(to_tsvector('simple', coalesce(batch.sku, '') || ' ' || batch.variant_skus), 'A')
             || setweight(to_tsvector('english', array_to_string(batch.categories || batch.tags, ' ')), 'B')
             || setweight(to_tsvector('english', coalesce(batch.vendor, '') || ' ' || batch.attributes::text), 'C')
             -- a tsvector holds 1 MB at most
