@@ -1,22 +1,23 @@
 """The audit trail from a real Redis to a real Postgres, with either of them away, and with records that are wrong."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import orjson
 import psycopg
 import pytest
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
+from redis.exceptions import ConnectionError
 
 from warmpool.records import GROUP, STREAM, ExecutionRecord, ToolAuditRecord
 from warmpool.settings import AuditSettings, PostgresSettings
 from warmpool.storage.pool import connection_pool
 from warmpool_gateway import audit
-from warmpool_gateway.audit import DEAD_STREAM, AuditConsumer
+from warmpool_gateway.audit import DEAD_STREAM, AuditConsumer, fields_of
 from warmpool_gateway.ids import created_at, new_id
 from warmpool_gateway.redis_link import PipelinedRedis
 
@@ -74,7 +75,7 @@ def record(id: str | None = None, **changes: Any) -> str:
         "residue": [],
         "tool_calls": [],
     }
-    return orjson.dumps(ExecutionRecord(**(known | changes))).decode()
+    return fields_of(ExecutionRecord(**(known | changes)))["record"].decode()
 
 
 async def add(redis, text: str, kind: str = "execution") -> str:
@@ -281,6 +282,8 @@ async def test_a_redis_that_came_back_empty_gets_its_group_again(running, redis,
     await add(redis, record())
     await until_empty(redis)
     redis_server.restart()
+    with contextlib.suppress(ConnectionError):  # the first command finds that the connection is gone
+        await client.ping()
     await add(client, record())
     await until_empty(client)
     assert len(await rows(postgres)) == 2
@@ -314,6 +317,12 @@ async def test_a_record_with_everything_in_it_survives_the_way(consumer, redis, 
     (row,) = await rows(postgres)
     assert (row["pod"], row["clean"], row["result"], row["tool_calls"]) == (None, None, None, calls)
     assert json.loads(row["error"])["message"] == "\x00"
+
+
+async def test_a_lone_surrogate_in_a_text_is_replaced(running, redis, postgres):
+    await add(redis, record(stderr="a\ud800b"))
+    await until_empty(redis)
+    assert [row["stderr"] for row in await rows(postgres)] == ["a?b"]
 
 
 def test_poison_is_what_psycopg_calls_it():

@@ -53,10 +53,6 @@ class ExecutionRecord:
     residue: list[str]
     tool_calls: list[ToolCallRecord] = field(default_factory=list)
 
-    def to_fields(self) -> dict[str, str]:
-        """The fields of the stream's entry."""
-        return {"kind": "execution", "record": json.dumps(asdict(self), separators=(",", ":"))}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolAuditRecord:

@@ -11,17 +11,18 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
+import orjson
 import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from warmpool.records import GROUP, STREAM
+from warmpool.records import GROUP, STREAM, ExecutionRecord
 from warmpool.settings import AuditSettings
 from warmpool_gateway import metrics
 from warmpool_gateway.sql import statement
@@ -46,6 +47,15 @@ POISON: Final = (psycopg.DataError, psycopg.IntegrityError)
 """What Postgres says of a record that it will never take; a missing partition is one too."""
 
 logger = logging.getLogger(__name__)
+
+
+def fields_of(record: ExecutionRecord) -> dict[Any, Any]:
+    """What XADD writes of an execution."""
+    try:
+        text = orjson.dumps(record)
+    except TypeError:  # a lone surrogate in some text
+        text = json.dumps(_without_nul(asdict(record))).encode()
+    return {"kind": "execution", "record": text}
 
 
 @dataclass(frozen=True, slots=True)
