@@ -46,6 +46,7 @@ class LocalPool:
         base = _USERS_BASE + (os.getpid() % 4_000_000) * _USERS_PER_POOL
         self._free_uids = [base + index for index in reversed(range(_USERS_PER_POOL))]
         self.ready = asyncio.Event()
+        self.last_failure: str | None = None
 
     @property
     def pods(self) -> list[LocalPod]:
@@ -80,6 +81,7 @@ class LocalPool:
                 await pod.ended()
             except (WarmpoolError, OSError) as fault:
                 log.warning("sandbox %s: %s", pod.id, fault)
+                self.last_failure = str(fault)
                 await asyncio.sleep(_BACK_OFF_SECONDS[min(failures, len(_BACK_OFF_SECONDS) - 1)])
                 failures += 1
             finally:
