@@ -82,7 +82,9 @@ def package(tmp_path: Path) -> Path:
     fake.mkdir()
     (fake / "__init__.py").touch()
     (fake / "tools.py").write_text(
-        "from typing import Any\ndef call(name: str, arguments: Any) -> Any:\n    return [name, arguments]\n"
+        "from typing import Any\n"
+        "def call(name: str, arguments: Any) -> Any:\n    return [name, arguments]\n"
+        "def parallel(function: Any, items: Any) -> Any:\n    return [function(item) for item in items]\n"
     )
     return tmp_path
 
@@ -148,6 +150,11 @@ def test_the_docstring_is_the_description_to_the_letter(package: Path) -> None:
     assert "limit: At most 200" in documented
 
 
+def test_many_calls_at_once_are_offered_beside_the_categories(package: Path) -> None:
+    code = "from servers import parallel; from servers.shop import find; print(len(parallel(find, 'abc')))"
+    assert run(package, code) == "3"
+
+
 def test_tools_are_discovered_inside_the_sandbox(package: Path) -> None:
     code = "import servers; print(servers.list_categories(), servers.search_tools('PRODUCTS meaning'))"
     assert run(package, code) == "['shop', 'shop.admin'] ['shop.find']"
@@ -162,6 +169,7 @@ import servers
 from servers.shop import find
 total: int = sum(product["price"]["amount_minor"] for product in find("red", limit=3) if product["price"])
 names: list[str] = servers.list_categories()
+counts: list[int] = [len(found) for found in servers.parallel(find, ["red", "blue"])]
 """
 
 BAD = """

@@ -48,7 +48,14 @@ def search_tools(query: str) -> list[str]:
 '''
 
 DISCOVERY_TYPES: Final = """
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
 CATALOGUE_HASH: str
+def parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]: ...
 def list_categories() -> list[str]: ...
 def list_tools(category: str) -> str: ...
 def describe(tool: str) -> str: ...
@@ -108,6 +115,7 @@ def _discovery(grouped: list[Category], digest: str) -> Iterator[str]:
     described = {
         item.tool.qualified: _description(category, item) for category in grouped for item in category.signatures
     }
+    yield "from warmpool_sandbox.tools import parallel as parallel"
     yield f'CATALOGUE_HASH = "{digest}"'
     yield f"_CATEGORIES: dict[str, str] = {json.dumps(listed, indent=4)}"
     yield f"_TOOLS: dict[str, str] = {json.dumps(described, indent=4)}"
