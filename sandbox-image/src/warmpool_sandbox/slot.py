@@ -3,6 +3,7 @@
 Knows nothing of gateways. The supervisor's server, the probe and the tests drive it.
 """
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,8 @@ class Slot:
         self._walls = walls
         self._zygote: ZygoteProcess | None = None
         self._execution: Execution | None = None
+        self._changing = asyncio.Lock()
+        """Held while zygotes are exchanged; a program that arrives then waits."""
         self._baseline: residue.Baseline
         self._uid_tasks = 0
         self._shared_bytes = 0
@@ -55,8 +58,9 @@ class Slot:
         """
         assert self._execution is None, "one execution at a time"
         try:
-            if self._zygote is None:
-                await self.start()
+            async with self._changing:
+                if self._zygote is None:
+                    await self.start()
             assert self._zygote is not None
             execution = self._execution = Execution(self._zygote, self._scratch, limits, on_tool_call)
             execution.start(program, self._uid_tasks, self._shared_bytes)
@@ -106,13 +110,17 @@ class Slot:
 
     async def refresh(self) -> None:
         """Between executions: replaces a zygote that served its runs, grew or is gone. Raises ZygoteLost."""
-        zygote = self._zygote
-        if zygote is not None and zygote.runs < RUNS_PER_ZYGOTE:
-            grown = processes.resident_bytes(zygote.pid) - self._rss_bytes
-            if grown < _ZYGOTE_GROWTH_BYTES:
+        async with self._changing:
+            if self._is_fresh():
                 return
-        self.close()
-        await self.start()
+            self.close()
+            await self.start()
+
+    def _is_fresh(self) -> bool:
+        zygote = self._zygote
+        if zygote is None or zygote.runs >= RUNS_PER_ZYGOTE:
+            return False
+        return processes.resident_bytes(zygote.pid) - self._rss_bytes < _ZYGOTE_GROWTH_BYTES
 
     def close(self) -> None:
         """Ends the zygote and all below it."""

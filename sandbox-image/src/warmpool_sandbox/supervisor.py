@@ -83,14 +83,15 @@ class Supervisor:
 
     async def _run(self, connection: "Connection", body: bytes, execution: str, limits: Limits) -> None:
         outcome = await self.slot.run(execution, body, limits, connection.send)
-        connection.send(_result_frame(outcome))
-        if outcome.clean:
-            try:
-                await self.slot.refresh()
-            except ZygoteLost:
-                outcome = Outcome(execution=execution, status=outcome.status)
         self._owner = self._execution = None
-        if self._draining or not outcome.clean:
+        connection.send(_result_frame(outcome))
+        usable = outcome.clean and not self._draining
+        if usable:
+            try:
+                await self.slot.refresh()  # the next program may arrive meanwhile, and waits for it
+            except ZygoteLost:
+                usable = False
+        if not usable:
             self._finish()
 
     def _finish(self) -> None:
