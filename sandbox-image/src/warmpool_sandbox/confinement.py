@@ -6,6 +6,7 @@ docs/security.md lists which wall holds which attack.
 
 import os
 import resource
+import signal
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -79,6 +80,7 @@ def confine_child(scope: int | None, limits: Limits, uid_tasks: int, walls: Wall
 
     `uid_tasks` is how many tasks the platform runs under this user; RLIMIT_NPROC counts them too.
     """
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     if walls.rlimits:
         for which, value in _rlimits(limits, uid_tasks):

@@ -93,8 +93,9 @@ def _socketpair() -> list[Instruction]:
 _FCNTL_DENIED: Final = (10, 8, 15, 1026, 1031)
 # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: what open files are asked; no terminal is ever driven.
 _IOCTL_ALLOWED: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-# PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_VMA (glibc names its arenas).
-_PRCTL_ALLOWED: Final = (15, 16, 3, 0x5356_4D41)
+# PR_SET_PDEATHSIG (each child asks to die with its zygote), PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
+# (glibc names its arenas).
+_PRCTL_ALLOWED: Final = (1, 3, 15, 16, 0x5356_4D41)
 
 _CHECKS: Final = {
     "clone": _clone(),
