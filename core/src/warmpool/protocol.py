@@ -24,6 +24,10 @@ MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 """A frame above this is a protocol error. The largest honest one is a result: 256 KiB of value and two
 streams of 64 KiB, each byte of which JSON may write as six (control characters)."""
 
+MAX_DEPTH: Final = 128
+"""Levels of a body's arrays and objects, its own included. Far above an honest value, far below where any
+parser gives up: what one end accepted, the other must be able to read and to write again."""
+
 
 class ProtocolError(Exception):
     """The peer broke the framing or sent a message of the wrong form; the connection cannot go on."""
@@ -108,6 +112,8 @@ class Limits:
             ceiling = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise ValueError(f"limits.{name}: must be a positive number, got {value!r}")
+            if isinstance(ceiling, int) and value != int(value):
+                raise ValueError(f"limits.{name}: must be a whole number, got {value!r}")
             if value > ceiling:
                 raise ValueError(f"limits.{name}: {value} is above the pool's {ceiling}; limits can only be lowered")
             changes[name] = type(ceiling)(value)
@@ -128,11 +134,11 @@ class Stream:
 
     @property
     def text(self) -> str:
-        """Head and tail with a line between them that says how much is missing."""
+        """Head and tail, and where something is missing between them a line that says so."""
         if not self.truncated:
             return self.head + self.tail
-        kept = len(self.head.encode()) + len(self.tail.encode())
-        return f"{self.head}\n[... {self.total_bytes - kept} of {self.total_bytes} bytes not kept ...]\n{self.tail}"
+        cut = f"[... cut: {self.total_bytes} bytes were written, this is their beginning and end ...]"
+        return f"{self.head}\n{cut}\n{self.tail}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +186,11 @@ class Outcome:
     residue: tuple[str, ...] = ()
 
     def to_json(self) -> bytes:
-        return encode_json({**asdict(self), "status": self.status.value})
+        """Raises ValueError where the value is none that JSON can carry."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}  # `asdict` would copy the value
+        for name in ("stdout", "stderr", "usage"):
+            parts[name] = asdict(parts[name])
+        return encode_json({**parts, "error": asdict(self.error) if self.error is not None else None})
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Outcome":
@@ -230,14 +240,24 @@ def encode_json(message: Mapping[str, Any]) -> bytes:
 
 
 def decode_json(body: bytes) -> dict[str, Any]:
-    """Raises ProtocolError for anything but a JSON object."""
+    """Raises ProtocolError for anything but a JSON object in UTF-8 of at most MAX_DEPTH levels."""
     try:
-        message = json.loads(body, parse_constant=_no_constant)
+        message = json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError) as fault:
         raise ProtocolError(f"body is not JSON: {fault}") from fault
     if not isinstance(message, dict):
         raise ProtocolError(f"body is a JSON {type(message).__name__}, not an object")
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(message):
+        raise ProtocolError(f"body is nested deeper than {MAX_DEPTH} levels")
     return message
+
+
+def _is_deep(message: dict[str, Any]) -> bool:
+    level: list[Any] = [message]
+    for _ in range(MAX_DEPTH):
+        inner = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for items in inner for item in items if isinstance(item, (dict, list))]
+    return bool(level)
 
 
 def _no_constant(name: str) -> None:
@@ -285,9 +305,14 @@ def supervisor_proof(key: bytes, *, pod: str, supervisor_nonce: str, gateway_non
 
 def same_proof(shown: object, expected: str) -> bool:
     """Compares in constant time; False for anything that is not a string."""
-    return isinstance(shown, str) and hmac.compare_digest(shown.encode(), expected.encode())
+    return isinstance(shown, str) and hmac.compare_digest(_bytes(shown), _bytes(expected))
 
 
 def _proof(key: bytes, role: str, *parts: str) -> str:
     text = "\x00".join(("warmpool", str(VERSION), role, *parts))
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key, _bytes(text), hashlib.sha256).hexdigest()
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8, and something for the lone surrogates that a peer may put into JSON."""
+    return text.encode("utf-8", "surrogatepass")
