@@ -29,17 +29,18 @@ AT_ONCE: Final = 8
 GROWTH: Final = 1.10
 """Of a supervisor's RSS, from the first tenth to the end."""
 
-HOSTILE: Final = (
+HOSTILE: Final[tuple[tuple[str, dict[str, float]], ...]] = (
     ("import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass", {"wall_seconds": 0.5}),
-    ("import os, time\nfor _ in range(5):\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n"
-     "            time.sleep(60)\n        os._exit(0)\nreturn 'daemons'", {}),
+    (("import os, time\nfor _ in range(5):\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0:\n"
+     "            time.sleep(60)\n        os._exit(0)\nreturn 'daemons'"), {}),
     ("for number in range(10**6):\n    open(str(number), 'w').close()", {}),
     ("with open('big', 'wb') as file:\n    while True:\n        file.write(bytes(1 << 20))", {}),
     ("import os\nfor _ in range(2000):\n    os.mkdir('d')\n    os.chdir('d')\nos.chmod('.', 0)", {}),
     ("hoard = []\nwhile True:\n    hoard.append(bytearray(10_000_000))", {}),
     ("while True:\n    print('x' * 1000)", {}),
     ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", {}),
-    ("import os\nfor number in range(256):\n    try:\n        os.write(number, b'\\xff' * 64)\n    except OSError:\n        pass", {}),
+    (("import os, contextlib\nfor number in range(256):\n    with contextlib.suppress(OSError):\n"
+     "        os.write(number, b'\\xff' * 64)"), {}),
     ("import os\nos._exit(0)", {}),
     ("def deep():\n    return deep()\ndeep()", {}),
     ("import time\ntime.sleep(60)", {"wall_seconds": 0.3}),
@@ -130,9 +131,11 @@ async def _state(running: stack.Stack) -> State:
 
 async def _settled(running: stack.Stack) -> None:
     """Until every pod is idle again: the last answer is sent before its pod is released."""
-    async with asyncio.timeout(10):
-        while (await running.registry.counts()).idle < len(running.pool.pods):
-            await asyncio.sleep(0.05)
+    deadline = asyncio.get_running_loop().time() + 10
+    while (await running.registry.counts()).idle < len(running.pool.pods):
+        if asyncio.get_running_loop().time() > deadline:
+            raise TimeoutError(f"the pool is not whole: {await running.registry.counts()}")
+        await asyncio.sleep(0.05)
 
 
 def _scratch(pid: int, folder: Path) -> list[Path]:
