@@ -49,7 +49,8 @@ def settings() -> str:
 
 
 def tools() -> str:
-    return f"{NOTE}# Tools\n\nAs a program's author, or a model, sees them:\n\n```python\n{signature_lines(definitions(), 'full').strip()}\n```\n"
+    lines = signature_lines(definitions(), "full").strip()
+    return f"{NOTE}# Tools\n\nAs a program's author, or a model, sees them:\n\n```python\n{lines}\n```\n"
 
 
 def _with_secrets(make: Callable[[Settings], Any]) -> Any:
