@@ -2,13 +2,13 @@
 
 | Python | JSON |
 |---|---|
-| dict with string, number, boolean, None, date or enum keys | object; two keys that become the same are refused |
-| list, tuple, set, frozenset, range, dict views, generators | array; sets in sorted order where they can be sorted |
+| dict with string, number, boolean, None, UUID, path, date or enum keys | object; keys that clash are refused |
+| list, tuple, set, frozenset, range, dict views, generators | array; sets in sorted order where they have one |
 | str, bool, None, int | themselves; integers keep every digit |
 | float | number; NaN and the infinities become the strings "NaN", "Infinity", "-Infinity" |
 | Decimal, Fraction, UUID, Path | string, exactly |
 | datetime, date, time | ISO 8601 string; timedelta: seconds |
-| dataclass, named tuple, object with `_asdict` | object of its fields |
+| dataclass, named tuple | object of its fields |
 | Enum | its value |
 """
 
@@ -21,10 +21,13 @@ import json
 import math
 import pathlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence, Set, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, Set, ValuesView
 from typing import Any, Final
 
 MAX_DEPTH: Final = 64
+
+_VIEWS: Final = (KeysView, ItemsView, ValuesView)
+_AS_TEXT: Final = (decimal.Decimal, fractions.Fraction, uuid.UUID, pathlib.PurePath)
 
 
 class NotJson(Exception):
@@ -54,7 +57,7 @@ def _plain(value: Any, path: str, depth: int) -> Any:
         return _number(value)
     if isinstance(value, (str, int)):
         return str(value) if isinstance(value, str) else int(value)
-    if isinstance(value, (decimal.Decimal, fractions.Fraction, uuid.UUID, pathlib.PurePath)):
+    if isinstance(value, _AS_TEXT):
         return str(value)
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
         return value.isoformat()
@@ -76,9 +79,9 @@ def _container(value: Any, path: str, depth: int) -> Any:
         value = value._asdict()
     if isinstance(value, Mapping):
         return _object(value, path, depth)
-    if isinstance(value, Set):
+    if isinstance(value, Set) and not isinstance(value, _VIEWS):
         value = _sorted(value)
-    if isinstance(value, (Sequence, Iterator, ValuesView)) and not isinstance(value, (bytes, bytearray, memoryview)):
+    if isinstance(value, (Sequence, Iterator, *_VIEWS)) and not isinstance(value, (bytes, bytearray, memoryview)):
         return [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     remedy = (
         "decode it to a string" if isinstance(value, (bytes, bytearray)) else "return strings, numbers, lists and dicts"
@@ -104,10 +107,12 @@ def _object(value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
 
 
 def _key(key: Any, path: str) -> str:
+    if isinstance(key, enum.Enum):
+        return _key(key.value, path)
     if isinstance(key, str):
         return str(key)
     if isinstance(key, bool) or key is None:
         return json.dumps(key)
-    if isinstance(key, (int, float, enum.Enum, datetime.date, datetime.time, decimal.Decimal, uuid.UUID)):
+    if isinstance(key, (int, float, datetime.date, datetime.time, *_AS_TEXT)):
         return str(_plain(key, path, 0))
     raise NotJson(path, f"has a key of type {type(key).__qualname__}", "make the keys strings")
