@@ -7,6 +7,7 @@ syntax tree that validation saw; line numbers stay those of the author.
 import ast
 import builtins
 import errno
+import io
 import linecache
 import sys
 import traceback
@@ -23,10 +24,7 @@ FILENAME: Final = "program.py"
 _VALUE: Final = "__value__"
 _MAIN: Final = "__program__"
 _MAX_TRACEBACK_CHARACTERS: Final = 8 * 1024
-_SCOPES: Final = (
-    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda,
-    ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
-)  # fmt: skip
+_SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 _LIMIT_OF_ERRNO: Final = {
     errno.ENOSPC: (Status.DISK_LIMIT, "scratch_bytes"),
@@ -47,7 +45,8 @@ def run(code: str, context: Any, *, validate: bool, limits: Limits) -> bytes:
     try:
         exec(compiled, module.__dict__)
         main = module.__dict__.pop(_MAIN, None)
-        value = main() if main is not None else module.__dict__.pop(_VALUE, None)
+        value = main() if main is not None else None
+        value = module.__dict__.pop(_VALUE, value)
     except SystemExit as stop:
         if stop.code not in (None, 0):
             return _failed(
@@ -75,7 +74,7 @@ def prepare(code: str, *, validate: bool) -> types.CodeType:
         if finding is None:
             return compile(_rewritten(tree), FILENAME, "exec", dont_inherit=True)
     except SyntaxError as fault:
-        raise Refused(_syntax_error(fault)) from None
+        raise Refused(_syntax_error(fault, code)) from None
     except (ValueError, RecursionError, MemoryError) as fault:  # NUL bytes, nesting bombs
         raise Refused(
             ProgramError(type=type(fault).__name__, message=f"the program cannot be parsed: {fault}")
@@ -85,14 +84,25 @@ def prepare(code: str, *, validate: bool) -> types.CodeType:
             type="ValidationError",
             message=finding.message,
             line=finding.line,
-            column=finding.column,
+            column=_column(code, finding),
             remedy=finding.remedy,
         )
     )
 
 
-def _syntax_error(fault: SyntaxError) -> ProgramError:
-    source = (fault.text or "").rstrip("\n")
+def _column(code: str, finding: validation.Finding) -> int:
+    """In characters; the syntax tree counts bytes."""
+    line = _line(code, finding.line).encode("utf-8", "replace")
+    return len(line[: finding.column - 1].decode("utf-8", "ignore")) + 1
+
+
+def _line(code: str, number: int | None) -> str:
+    lines = io.StringIO(code, newline=None).readlines()  # as the parser splits it; `splitlines` knows more ends
+    return lines[number - 1].rstrip("\n") if number and number <= len(lines) else ""
+
+
+def _syntax_error(fault: SyntaxError, code: str) -> ProgramError:
+    source = (fault.text or _line(code, fault.lineno)).rstrip("\n")
     shown = f'  File "{FILENAME}", line {fault.lineno}\n    {source}' if source else None
     return ProgramError(
         type=type(fault).__name__,
@@ -116,25 +126,43 @@ def _returns_at_top_level(body: Iterable[ast.stmt]) -> bool:
 
 
 def _own_scope(body: Iterable[ast.AST]) -> Iterable[ast.AST]:
-    """Every node that is not inside a function, lambda, class or comprehension."""
-    for node in body:
+    """Every node that is not inside a function, lambda or class.
+
+    Comprehensions count: their variables, declared global around them, stay their own, and a `:=` in one is not.
+    """
+    pending = list(body)
+    while pending:
+        node = pending.pop()
         yield node
         if not isinstance(node, _SCOPES):
-            yield from _own_scope(ast.iter_child_nodes(node))
+            pending.extend(ast.iter_child_nodes(node))
 
 
 def _keep_last_expression(body: list[ast.stmt]) -> None:
-    """Assigns the value of the last expression, also at the end of a closing `if`, `with` or `try`."""
-    if not body:
-        return
-    match body[-1]:
-        case ast.Expr(value=value) as last:
-            body[-1] = ast.copy_location(ast.Assign([ast.Name(_VALUE, ast.Store())], value), last)
-        case ast.If(body=then, orelse=otherwise):
-            _keep_last_expression(then)
-            _keep_last_expression(otherwise)
-        case ast.With(body=inner) | ast.Try(body=inner):
-            _keep_last_expression(inner)
+    """Assigns the value of the last expression, also at the end of a closing `if`, `match`, `with` or `try`."""
+    while body:
+        match body[-1]:
+            case ast.Expr(value=value) as last:
+                body[-1] = ast.copy_location(ast.Assign([ast.Name(_VALUE, ast.Store())], value), last)
+                return
+            case ast.If(body=then, orelse=otherwise):
+                _keep_last_expression(then)
+                body = otherwise  # not by recursion: a chain of `elif` is as deep as it is long
+            case (
+                ast.Try(body=tried, handlers=handlers, orelse=otherwise)
+                | ast.TryStar(body=tried, handlers=handlers, orelse=otherwise)
+            ):
+                for handler in handlers:
+                    _keep_last_expression(handler.body)
+                body = otherwise or tried
+            case ast.With(body=inner):
+                body = inner
+            case ast.Match(cases=cases):
+                for case in cases:
+                    _keep_last_expression(case.body)
+                return
+            case _:
+                return
 
 
 def _as_function(tree: ast.Module) -> ast.Module:
@@ -142,8 +170,9 @@ def _as_function(tree: ast.Module) -> ast.Module:
     star_imports = [s for s in tree.body if isinstance(s, ast.ImportFrom) and s.names[0].name == "*"]
     futures = [s for s in tree.body if isinstance(s, ast.ImportFrom) and s.module == "__future__"]
     body: list[ast.stmt] = [s for s in tree.body if s not in star_imports and s not in futures]
-    body = [_without_annotation(s) for s in body]
-    _return_last_expression(body)
+    _refuse_yield(body)
+    _drop_annotations(body)
+    _keep_last_expression(body)
     names = sorted(_bound_names(body))
     if names:
         body.insert(0, ast.Global(names))
@@ -158,18 +187,30 @@ def _as_function(tree: ast.Module) -> ast.Module:
     return ast.fix_missing_locations(ast.Module([*futures, *star_imports, function], tree.type_ignores))
 
 
+def _refuse_yield(body: list[ast.stmt]) -> None:
+    """As the compiler does at top level; in a function it would make a generator of the program."""
+    for node in _own_scope(body):
+        if isinstance(node, (ast.Yield, ast.YieldFrom)):
+            raise SyntaxError("'yield' outside function", (FILENAME, node.lineno, node.col_offset + 1, None))
+
+
+def _drop_annotations(body: list[ast.stmt]) -> None:
+    """`x: int = 1` would clash with `global x`."""
+    blocks = [body]
+    for node in _own_scope(body):
+        if not isinstance(node, _SCOPES):
+            found = (getattr(node, name, None) for name in ("body", "orelse", "finalbody"))
+            blocks.extend(block for block in found if isinstance(block, list))
+    for block in blocks:
+        block[:] = [_without_annotation(statement) for statement in block]
+
+
 def _without_annotation(statement: ast.stmt) -> ast.stmt:
-    """`x: int = 1` at top level would clash with `global x`."""
     if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
         if statement.value is None:
             return ast.copy_location(ast.Pass(), statement)
         return ast.copy_location(ast.Assign([statement.target], statement.value), statement)
     return statement
-
-
-def _return_last_expression(body: list[ast.stmt]) -> None:
-    if body and isinstance(body[-1], ast.Expr):
-        body[-1] = ast.copy_location(ast.Return(body[-1].value), body[-1])
 
 
 def _bound_names(body: Iterable[ast.stmt]) -> set[str]:
@@ -259,7 +300,7 @@ def _limit_behind(fault: BaseException) -> tuple[Status, str | None]:
 
 def _text(fault: BaseException) -> str:
     try:
-        return str(fault)[:2000]
+        return str(fault).replace(f"{_MAIN}.<locals>.", "")[:2000]
     except BaseException as worse:
         return f"<its message could not be read: {type(worse).__name__}>"
 
