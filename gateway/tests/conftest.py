@@ -1,11 +1,23 @@
-"""A supervisor that speaks the real protocol over a real socket and runs no program: a script says what it does."""
+"""A whole gateway over HTTP on a real Redis and Postgres, and stand-ins for what is behind it.
+
+The supervisor speaks the real protocol over a real socket and runs no program: a script says what it does. The
+tool server is a real HTTP server that answers as it is told.
+"""
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import aiohttp
+import psycopg
 import pytest
+import uvicorn
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from fastapi import FastAPI
 
 from warmpool.protocol import (
     VERSION,
@@ -19,7 +31,12 @@ from warmpool.protocol import (
     gateway_proof,
     supervisor_proof,
 )
-from warmpool.registry import Lease
+from warmpool.registry import Lease, PodState, Registry
+from warmpool.settings import Settings
+from warmpool_gateway.app import create_app
+from warmpool_gateway.gateway import Gateway
+from warmpool_gateway.keys import create_key
+from warmpool_gateway.redis_link import PipelinedRedis
 
 KEY = b"k" * 32
 POOL = "default"
@@ -184,3 +201,160 @@ async def supervise() -> AsyncIterator[Supervise]:
 @pytest.fixture
 async def supervisor(supervise: Supervise) -> ScriptedSupervisor:
     return await supervise()
+
+
+PEPPER = b"p" * 32
+
+
+class Tools:
+    """What the tool server says next, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, bytes]] = []
+        self.say: Any = {"value": [{"title": "Red shoe"}]}
+        self.ready = True
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/readyz":
+            return web.Response(status=200 if self.ready else 503)
+        self.requests.append((request.path, request.headers.get("Authorization", ""), await request.read()))
+        return await self.say(request) if callable(self.say) else web.json_response(self.say)
+
+
+class House:
+    """A gateway that serves HTTP, its pods, and a caller with a key."""
+
+    def __init__(self, app: FastAPI, redis: PipelinedRedis, tools: Tools, database: str) -> None:
+        self.app = app
+        self.database = database
+        self.registry = Registry(redis, POOL)
+        self.tools = tools
+        self.pods: list[ScriptedSupervisor] = []
+        self.key = ""
+        self.key_id = ""
+        self.url = ""
+        self.http = aiohttp.ClientSession()
+        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=5))
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.app.state.gateway
+
+    async def start(self) -> None:
+        self.key, self.key_id = await self.new_key("acme")
+        listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        await until(lambda: self._server.started and self.gateway.keys.loaded and self.gateway.queue.counts)
+
+    async def stop(self) -> None:
+        await self.http.close()
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+        for pod in self.pods:
+            await pod.stop()
+
+    async def new_key(self, tenant: str) -> tuple[str, str]:
+        async with await psycopg.AsyncConnection.connect(self.database, autocommit=True) as connection:
+            key, text = await create_key(connection, PEPPER, tenant=tenant, name="test")
+        return text, key.id
+
+    async def add_pod(self, name: str = "pod-1", script: Script = echo) -> ScriptedSupervisor:
+        pod = await ScriptedSupervisor(name, script=script).start()
+        self.pods.append(pod)
+        await self.registry.register(name, pod.address, max_executions=1000, max_age_seconds=3600)
+        return pod
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        headers = {"Authorization": f"Bearer {options.pop('key', self.key)}"} | options.pop("headers", {})
+        return self.http.request(method, self.url + path, headers=headers, **options)
+
+    async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
+        async with self.request(method, path, **options) as response:
+            return response.status, await response.json(content_type=None)
+
+    async def run(self, code: str = "return 1", **members: Any) -> tuple[int, Any]:
+        return await self.ask("POST", "/v1/executions", json={"code": code, **members})
+
+    async def states(self) -> dict[str, PodState]:
+        return {pod.id: pod.state for pod in await self.registry.pods()}
+
+    async def until_states(self, **expected: PodState) -> None:
+        async with asyncio.timeout(5):
+            while await self.states() != {name.replace("_", "-"): state for name, state in expected.items()}:
+                await asyncio.sleep(0.001)
+
+
+async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Waits for a condition that announces itself nowhere."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def secrets_folder(tmp_path: Path) -> Path:
+    for name, key in {"pool": KEY, "grant": b"g" * 32, "pepper": PEPPER}.items():
+        (tmp_path / f"{name}.key").write_bytes(key)
+    return tmp_path
+
+
+@pytest.fixture
+def changes() -> dict[str, Any]:
+    """Override to change settings: group -> field -> value."""
+    return {}
+
+
+@pytest.fixture
+def tools() -> Tools:
+    return Tools()
+
+
+@pytest.fixture
+async def tool_server(tools: Tools) -> AsyncIterator[str]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", tools.handle)
+    async with TestServer(app) as server:
+        yield str(server.make_url(""))
+
+
+@pytest.fixture
+def settings(secrets_folder: Path, redis_url: str, database: str, changes: dict[str, Any]) -> dict[str, Any]:
+    groups: dict[str, Any] = {
+        "redis": {"url": redis_url},
+        "postgres": {"dsn": database, "timeout_seconds": 2.0},
+        "secrets": {"path": secrets_folder},
+        "audit": {"linger_seconds": 0.01},
+    }
+    return {name: groups.get(name, {}) | changes.get(name, {}) for name in {*groups, *changes, "tools"}}
+
+
+@pytest.fixture
+async def link(redis: Any, redis_url: str) -> AsyncIterator[PipelinedRedis]:
+    """A client like the gateway's, on an empty database."""
+    client = PipelinedRedis.connect(redis_url, timeout_seconds=2.0)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def house(
+    settings: dict[str, Any], link: PipelinedRedis, tools: Tools, tool_server: str, database: str
+) -> AsyncIterator[House]:
+    """A gateway without pods."""
+    settings["tools"] = {"url": tool_server} | settings["tools"]
+    app = await asyncio.to_thread(create_app, Settings(**settings))  # it reads the secrets from disk
+    made = House(app, link, tools, database)
+    try:
+        await made.start()
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest.fixture
+async def pod(house: House) -> ScriptedSupervisor:
+    """The only pod of the house."""
+    return await house.add_pod()

@@ -21,6 +21,14 @@ in_flight = Gauge("warmpool_in_flight", "Executions accepted and not answered ye
 pods = Gauge("warmpool_pods", "Pods by state, as last counted.", ["pool", "state"])
 tool_calls = Counter("warmpool_gateway_tool_calls", "Tool calls relayed, by outcome.", ["outcome"])
 
+chats = Counter("warmpool_chats", "Chats by how they ended; `error` is a problem document.", ["outcome"])
+chat_time = Histogram("warmpool_chat_seconds", "From question to answer.", buckets=RUN_SECONDS)
+chat_tokens = Counter(
+    "warmpool_chat_tokens",
+    "Tokens as the model's API counted them; `cached` is part of `prompt`, `reasoning` of `completion`.",
+    ["turn", "kind"],
+)
+
 audit_backlog = Gauge("warmpool_audit_backlog", "Records in Redis that are not in Postgres yet.")
 audit_written = Counter("warmpool_audit_written", "Records written to Postgres.", ["kind"])
 audit_dead = Counter("warmpool_audit_dead", "Records that Postgres will never take, put aside.")
