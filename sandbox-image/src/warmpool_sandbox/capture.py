@@ -20,8 +20,7 @@ class Capture:
             data = data[room:]
         if data:
             self._tail += data
-            if len(self._tail) > self._half:
-                del self._tail[: -self._half]
+            del self._tail[: max(0, len(self._tail) - self._half)]
 
     def stream(self) -> Stream:
         """As text; bytes that are not UTF-8, or were cut in two, become U+FFFD."""
