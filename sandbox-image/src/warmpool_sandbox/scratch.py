@@ -22,7 +22,10 @@ class Scratch:
         self._empty = self._of_file_system() if self.is_mount else Usage(0, 0)
 
     def usage(self, max_inodes: int) -> Usage:
-        """Bytes and inodes in use; the walk stops counting above `max_inodes`."""
+        """Bytes and inodes in use; the walk stops counting above `max_inodes`.
+
+        A folder that is closed to us or too deep to be named is as many: else it would be where to hide bytes.
+        """
         if self.is_mount:
             now = self._of_file_system()
             return Usage(now.bytes - self._empty.bytes, now.inodes - self._empty.inodes)
@@ -44,8 +47,10 @@ class Scratch:
                         size += state.st_blocks * 512
                         if stat.S_ISDIR(state.st_mode):
                             pending.append(entry.path)
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):  # the program removed it meanwhile
                 continue
+            except OSError:
+                return Usage(size, max_inodes + 1)
         return Usage(size, inodes)
 
     def wipe(self) -> None:
