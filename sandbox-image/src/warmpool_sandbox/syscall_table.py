@@ -19,7 +19,7 @@ ALLOWED: Final[dict[str, Numbers]] = {
     "stat": (4, None),
     "fstat": (5, 80),
     "lstat": (6, None),
-    "newfstatat": (262, None),
+    "newfstatat": (262, 79),
     "statx": (332, 291),
     "access": (21, None),
     "faccessat": (269, 48),
