@@ -1,5 +1,6 @@
 """The system-call filter's decisions, computed from its bytes by an interpreter of our own, for both architectures."""
 
+import functools
 import hashlib
 import itertools
 import re
@@ -24,6 +25,7 @@ GOLDEN = {
 }
 
 
+@functools.cache
 def instructions(machine: str) -> list[tuple[int, int, int, int]]:
     return list(struct.iter_unpack("=HBBI", assemble(machine)))
 
