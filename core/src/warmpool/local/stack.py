@@ -91,6 +91,7 @@ async def running(plan: Plan, say: Say = lambda line: None) -> AsyncIterator[Sta
         environment = _environment(exits, redis, postgres, data)
         settings = _settings(environment)
         await migrate(settings.postgres.dsn)
+        api_key = await _api_key(settings)
         await asyncio.to_thread(_fill_catalogue, plan, settings, folder)
         timed.done("catalogue")
         client = connect(settings.redis.url)
@@ -108,7 +109,7 @@ async def running(plan: Plan, say: Say = lambda line: None) -> AsyncIterator[Sta
         )
         yield Stack(
             url=gateway.url,
-            api_key=await _api_key(settings),
+            api_key=api_key,
             folder=folder,
             environment=environment,
             settings=_settings(environment),
