@@ -37,6 +37,7 @@ DESCRIPTIONS: Final = {
     415: "The body is sent as something else than JSON.",
     422: "Something in the request is not of its form; the problem names the field.",
     429: "The tenant runs as much at once as it may; `Retry-After` says when to try again.",
+    502: "The model's API refuses the gateway's key or model name.",
     503: "No sandbox comes free in time, or something is away; `Retry-After` says when to try again.",
 }
 
@@ -128,7 +129,8 @@ async def ready(request: Request) -> Response:
 )
 async def metrics(request: Request) -> Response:
     gateway_of(request).observe()
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    text = await asyncio.to_thread(generate_latest, REGISTRY)  # it reads /proc
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 def gateway_of(request: Request) -> Gateway:

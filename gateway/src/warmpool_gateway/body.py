@@ -43,19 +43,26 @@ def parse_json(body: bytes | bytearray) -> Any:
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as fault:
-        if "surrogate" in str(fault):
-            return _with_surrogates(bytes(body))
-        raise MalformedBody(f"The body is not JSON: {fault}") from fault
+        malformed = MalformedBody(f"The body is not JSON: {fault}")
+        return _with_surrogates(bytes(body), malformed)
 
 
-def _with_surrogates(body: bytes) -> dict[str, Any]:
+def _with_surrogates(body: bytes, malformed: MalformedBody) -> dict[str, Any]:
+    """For a body that would be JSON but for lone surrogates, which the standard library lets pass."""
     try:
-        value = json.loads(body)
+        value = json.loads(body, parse_constant=_no_constant)
+        whole = json.dumps(value, ensure_ascii=False)
     except (ValueError, RecursionError) as fault:
-        raise MalformedBody(f"The body is not JSON: {fault}") from fault
+        raise malformed from fault
+    if _encodes(whole):
+        raise malformed
     if isinstance(value, dict) and isinstance(value.get("code"), str) and not _encodes(value["code"]):
         return {"code": value["code"]}
     raise InvalidRequest("body: a lone surrogate, which no text can hold", field="body")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _encodes(text: str) -> bool:
