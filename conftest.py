@@ -5,7 +5,8 @@ Both servers start once a run, in folders of their own, and end with it.
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -74,14 +75,28 @@ def postgres_template(postgres_server: PostgresServer) -> str:
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def copy_of(postgres_server: PostgresServer) -> Callable[[str], AbstractContextManager[str]]:
+    """`with copy_of(template) as dsn`: a database of one's own, dropped at the end."""
+
+    @contextmanager
+    def copy(template: str) -> Iterator[str]:
+        name = f"test_{next(_numbers)}"
+        create = "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY"
+        _administer(postgres_server, sql.SQL(create).format(sql.Identifier(name), sql.Identifier(template)))
+        try:
+            yield postgres_server.dsn(name)
+        finally:
+            _administer(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    return copy
+
+
 @pytest.fixture
-def database(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+def database(copy_of: Callable[[str], AbstractContextManager[str]], postgres_template: str) -> Iterator[str]:
     """The DSN of a fresh, migrated database."""
-    name = f"test_{next(_numbers)}"
-    create = "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY"
-    _administer(postgres_server, sql.SQL(create).format(sql.Identifier(name), sql.Identifier(postgres_template)))
-    yield postgres_server.dsn(name)
-    _administer(postgres_server, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with copy_of(postgres_template) as dsn:
+        yield dsn
 
 
 @pytest.fixture

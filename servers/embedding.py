@@ -5,6 +5,7 @@ to search it with another.
 """
 
 import math
+import os
 import re
 import unicodedata
 import zlib
@@ -48,6 +49,10 @@ class Embedder(Protocol):
         """One row of unit length a text; the first line of a text may weigh more than the rest."""
         ...
 
+    async def aclose(self) -> None:
+        """Lets go of its connections; the last thing that is asked of it."""
+        ...
+
 
 class HashedEmbedder:
     """Words, word pairs and letter groups hashed into 384 buckets: no model, no network, the same everywhere.
@@ -62,6 +67,9 @@ class HashedEmbedder:
     async def embed(self, texts: Sequence[str]) -> Matrix:
         return np.stack([self._vector(text) for text in texts]) if texts else np.empty((0, self.dimensions), np.float32)
 
+    async def aclose(self) -> None:
+        """Has none."""
+
     def _vector(self, text: str) -> NDArray[np.float32]:
         title, _, rest = text.partition("\n")
         vector = 3.0 * _features(_words(title)) + _features(_words(rest))
@@ -70,7 +78,10 @@ class HashedEmbedder:
 
 
 class OpenAIEmbedder:
-    """Any OpenAI-compatible `/v1/embeddings`. The key is the openai package's: OPENAI_API_KEY."""
+    """Any OpenAI-compatible `/v1/embeddings`, with the key of OPENAI_API_KEY, or `none` for servers that ask for none.
+
+    Making one imports a large package and reads certificates: do it before the event loop runs.
+    """
 
     max_distance = 0.8
 
@@ -79,12 +90,20 @@ class OpenAIEmbedder:
         self.dimensions = settings.dimensions
         from openai import AsyncOpenAI  # 1.8 s and 57 MB that the hashed vectors need not pay
 
-        self._client = AsyncOpenAI(base_url=settings.base_url, timeout=API_TIMEOUT_SECONDS, max_retries=2)
+        self._client = AsyncOpenAI(
+            api_key=os.environ.get("OPENAI_API_KEY") or "none",
+            base_url=settings.base_url,
+            timeout=API_TIMEOUT_SECONDS,
+            max_retries=2,
+        )
 
     async def embed(self, texts: Sequence[str]) -> Matrix:
         parts = [texts[at : at + API_BATCH] for at in range(0, len(texts), API_BATCH)]
         rows = [row for part in parts for row in await self._request(part)]
         return np.asarray(rows, np.float32).reshape(len(texts), self.dimensions)
+
+    async def aclose(self) -> None:
+        await self._client.close()
 
     async def _request(self, texts: Sequence[str]) -> list[list[float]]:
         from openai import OpenAIError
@@ -129,8 +148,11 @@ def as_text(vector: NDArray[np.float32]) -> str:
 
 
 def _words(text: str) -> list[str]:
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    letters = text.casefold()
+    if not letters.isascii():
+        letters = "".join(
+            letter for letter in unicodedata.normalize("NFKD", letters) if not unicodedata.combining(letter)
+        )
     return [_stem(word) for word in re.findall(r"[^\W_]+", letters) if word not in STOP_WORDS]
 
 

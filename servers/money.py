@@ -12,8 +12,8 @@ EXPONENTS: Final = dict.fromkeys(ZERO_DECIMALS.split(), 0) | dict.fromkeys(THREE
 MOST_MINOR: Final = 10**15
 """Above any honest price, and inside what JSON readers keep exact."""
 
-PLAIN: Final = re.compile(r"\d+([.,]\d+)?")
-GROUPED: Final = re.compile(r"\d{1,3}(,\d{3})+\.\d+|\d{1,3}(\.\d{3})+,\d+")
+PLAIN: Final = re.compile(r"\d+([.,]\d+)?", re.ASCII)
+GROUPED: Final = re.compile(r"\d{1,3}(,\d{3})+\.\d+|\d{1,3}(\.\d{3})+,\d+", re.ASCII)
 """With both separators it is plain which one is the decimal's."""
 
 

@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from servers import tools as all_tools
 from servers.calls import Calls, Metrics
-from servers.embedding import embedder
+from servers.embedding import Embedder, embedder
 from servers.ledger import Ledger
 from servers.problems import Problem
 from warmpool.registry.connection import connect
@@ -48,16 +48,17 @@ def create_app(settings: Settings) -> FastAPI:
     tools = {tool.definition.qualified: tool for tool in all_tools()}
     redis = connect(settings.redis.url, timeout_seconds=settings.redis.timeout_seconds)
     database = connection_pool(settings.postgres, SESSION)
+    embedding = embedder(settings.embedding)
     calls = Calls(
         tools=tools,
         database=database,
-        embedder=embedder(settings.embedding),
+        embedder=embedding,
         ledger=Ledger(redis),
         grant_key=settings.secrets.read("grant"),
         timeout_seconds=settings.tools.timeout_seconds,
         metrics=Metrics(registry),
     )
-    app = FastAPI(title="warmpool tool server", lifespan=lambda app: _lifespan(redis, database))
+    app = FastAPI(title="warmpool tool server", lifespan=lambda app: _lifespan(redis, database, embedding))
     definitions = [tool.definition for tool in tools.values()]
     listing = {"hash": catalogue_hash(definitions), "tools": [definition.to_json() for definition in definitions]}
     _add_tools(app, calls, listing)
@@ -66,11 +67,14 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(redis: Redis, database: AsyncConnectionPool[AsyncConnection]) -> AsyncIterator[None]:
+async def _lifespan(
+    redis: Redis, database: AsyncConnectionPool[AsyncConnection], embedding: Embedder
+) -> AsyncIterator[None]:
     await database.open()  # does not wait: without Postgres we start, and /readyz says what is missing
     try:
         yield
     finally:
+        await embedding.aclose()
         await database.close()
         await redis.aclose()
 

@@ -47,6 +47,10 @@ def plain_text(html: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
+def one_line(html: str) -> str:
+    return " ".join(plain_text(html).split())
+
+
 def split_list(cell: str) -> list[str]:
     """`A, B\\, C` is A and `B, C`: commas that belong to a value are written with a backslash."""
     values = (part.replace("\\,", ",").strip() for part in re.split(r"(?<!\\),", cell))
@@ -81,6 +85,6 @@ def count(column: str, cell: str) -> int | None:
     cell = cell.strip()
     if not cell:
         return None
-    if not re.fullmatch(r"-?\d+([.,]0+)?", cell):
+    if not re.fullmatch(r"-?[0-9]+([.,]0+)?", cell):
         raise RowError(f"{column}: {cell!r} is not a whole number")
     return int(re.split("[.,]", cell)[0])

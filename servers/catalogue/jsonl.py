@@ -14,7 +14,7 @@ from typing import Any, Final, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from servers.catalogue.fields import path, plain_text, price
+from servers.catalogue.fields import one_line, path, plain_text, price
 from servers.catalogue.rows import BadRow, Item, Offer, ProductRow, RowError, VariantRow, checked
 from servers.money import is_currency
 
@@ -105,7 +105,7 @@ def _items(number: int, line: Line, default_currency: str) -> Iterator[Item]:
         line=number,
         id=line.id,
         sku=line.sku,
-        title=plain_text(line.title),
+        title=one_line(line.title),
         description=plain_text(line.description),
         offer=_offer(line, currency),
         vendor=line.vendor,

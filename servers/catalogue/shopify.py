@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final, TextIO
 
 from servers.catalogue.csv_rows import Cells, CsvRows
-from servers.catalogue.fields import count, path, plain_text, price, split_list
+from servers.catalogue.fields import count, one_line, path, plain_text, price, split_list
 from servers.catalogue.rows import BadRow, Item, Offer, ProductRow, RowError, VariantRow, checked
 
 REQUIRED: Final = (("Handle",), ("Title",), ("Variant Price",))
@@ -51,22 +51,23 @@ def _items(group: list[Cells], currency: str) -> Iterator[Item]:
     names = _option_names(group[0])
     has_product = bool(group[0]["Title"].strip())
     variants: list[VariantRow] = []
+    refused: dict[int, str] = {}
     for cells in group:
         try:
             if _is_variant(cells):
                 variants.append(_variant(cells, names, currency))
         except RowError as fault:
-            yield BadRow(cells.line, str(fault))
+            refused[cells.line] = str(fault)
     alone = len(variants) == 1 and _is_default(group[0])
     if has_product:
         try:
             yield checked(_product(group[0], names, variants, currency, alone=alone))
         except RowError as fault:
-            yield BadRow(group[0].line, str(fault))
-            # Its own row is reported already; a variant that stands in it would be reported twice.
-            variants = [variant for variant in variants if variant.line != group[0].line]
+            refused[group[0].line] = str(fault)
+    yield from (BadRow(line, reason) for line, reason in refused.items())
     if not (has_product and alone):
-        yield from variants
+        # A row that is reported already would be reported again as a variant without its product.
+        yield from (variant for variant in variants if variant.line not in refused)
 
 
 def _product(cells: Cells, names: list[str], variants: list[VariantRow], currency: str, *, alone: bool) -> ProductRow:
@@ -76,12 +77,13 @@ def _product(cells: Cells, names: list[str], variants: list[VariantRow], currenc
     attributes = {
         name: list(dict.fromkeys(variant.attributes[name] for variant in variants if name in variant.attributes))
         for name in names
+        if any(name in variant.attributes for variant in variants)
     }
     return ProductRow(
         line=cells.line,
         id=handle,
         sku=variants[0].sku if variants else None,
-        title=plain_text(cells["Title"]),
+        title=one_line(cells["Title"]),
         description=plain_text(cells["Body (HTML)"]),
         offer=variants[0].offer if alone else Offer(currency=currency, price_minor=None, in_stock=False),
         vendor=cells["Vendor"].strip() or None,

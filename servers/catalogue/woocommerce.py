@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final, TextIO
 
 from servers.catalogue.csv_rows import Cells, CsvRows
-from servers.catalogue.fields import count, path, plain_text, price, split_list
+from servers.catalogue.fields import count, one_line, path, plain_text, price, split_list
 from servers.catalogue.rows import BadRow, Item, Offer, ProductRow, RowError, VariantRow, checked
 
 REQUIRED: Final = (("Type",), ("Name",), ("ID", "SKU"))
@@ -45,7 +45,7 @@ def _item(cells: Cells, numbers: list[str], currency: str, today: datetime.date)
     attributes = _attributes(cells, numbers)
     if kind == "variation":
         return _variation(cells, identity, sku, offer, attributes)
-    title = plain_text(_text(cells["Name"]))
+    title = one_line(_text(cells["Name"]))
     if not title:
         raise RowError("Name is empty")
     return ProductRow(
@@ -77,7 +77,7 @@ def _variation(
         parent_id=parent[3:].strip() if by_id else None,
         parent_sku=None if by_id else parent,
         sku=sku,
-        title=plain_text(_text(cells["Name"])) or " / ".join(chosen.values()) or identity,
+        title=one_line(_text(cells["Name"])) or " / ".join(chosen.values()) or identity,
         attributes=chosen,
         offer=offer,
     )

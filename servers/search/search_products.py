@@ -1,6 +1,6 @@
 """Search by words and meaning together."""
 
-from typing import Any
+from typing import Any, Final
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -12,6 +12,9 @@ from servers.search.records import Product, product
 from servers.tool import Arguments, Context, tool
 
 QUERY = query("servers.search", "search_products")
+FEWEST_CANDIDATES: Final = 100
+"""Of each list that is fused: below it, what both lists agree on is too often missing from one."""
+
 MODEL = "SELECT model, dimensions FROM catalogue_embedding"
 
 
@@ -34,6 +37,7 @@ async def search_products(context: Context, arguments: SearchProducts) -> list[P
         "tenant": context.tenant,
         "vector": as_text(vector),
         "max_distance": embedder.max_distance,
+        "candidates": max(FEWEST_CANDIDATES, 2 * arguments.limit),
     }
     async with context.database.connection() as connection:
         model = await connection.execute(MODEL)
