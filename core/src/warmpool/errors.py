@@ -11,6 +11,7 @@ WarmpoolError
 │   └── Unavailable         something that the service needs is away
 ├── ToolFailed              a tool said no; raised inside the program with its fields
 └── PlatformError           ours; counted against the error budget
+    └── ModelRefused        the model's API will not have our key, model name or address
 
 An error's docstring is its default message. The gateway maps the tree to HTTP in one place.
 """
@@ -75,3 +76,7 @@ class ToolFailed(WarmpoolError):
 
 class PlatformError(WarmpoolError):
     """The platform failed; the program may or may not have run."""
+
+
+class ModelRefused(PlatformError):
+    """The model's API refuses our requests: check model.name, model.base_url and the key."""

@@ -10,8 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import warmpool
 from warmpool.settings import Settings
-from warmpool_gateway import api, metrics, problems
+from warmpool_gateway import api, chat, metrics, problems
 from warmpool_gateway.gateway import Secrets, open_gateway
+from warmpool_gateway.model import OpenAIModel, model_key
 from warmpool_gateway.schemas import Problem
 
 DESCRIPTION: Final = """
@@ -26,11 +27,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Raises ValueError where a secret is missing. Connects to nothing before the server starts it."""
     chosen = settings or Settings()
     secrets = Secrets.read(chosen.secrets)
+    model = OpenAIModel(chosen.model, model_key(chosen.secrets.path))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_gateway(chosen, secrets) as gateway:
-            app.state.gateway = gateway
+        async with open_gateway(chosen, secrets) as gateway, chat.open_chat(chosen, model) as service:
+            app.state.gateway, app.state.chat = gateway, service
             yield
 
     app = FastAPI(
@@ -44,6 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False},
     )
     app.include_router(api.router)
+    app.include_router(chat.router)
     problems.install(app)
     app.add_middleware(HttpMetrics)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

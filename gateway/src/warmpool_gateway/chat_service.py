@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
-from prometheus_client import Counter, Histogram
-
+from warmpool.errors import Unavailable
 from warmpool.protocol import Limits, ProgramError, Status
-from warmpool_gateway import prompt
+from warmpool_gateway import metrics, prompt
 from warmpool_gateway.chat_wire import (
     ChatExecution,
     ChatRequest,
@@ -25,6 +24,9 @@ from warmpool_gateway.chat_wire import (
 from warmpool_gateway.model import Completion, Message, ModelClient, Tokens
 from warmpool_gateway.reply import program_in
 
+MOST_AT_ONCE: Final = 512
+"""Chats under way in one gateway; one more is told to come back. Each holds a connection to the model's API."""
+
 RESULT_CHARS: Final = 4000
 """About 1,000 tokens: half of a chat's budget of 2,000, for the rare long result."""
 
@@ -34,20 +36,13 @@ NOT_THE_PROGRAMS_FAULT: Final = frozenset({Status.OK, Status.PLATFORM_ERROR, Sta
 Kind = Literal["program", "repair", "answer"]
 Outcome = Literal["answered", "no_program", "program_failed", "platform_error"]
 
-TOKENS = Counter("warmpool_chat_tokens", "Tokens of chat turns, as the model's API counted them.", ["turn", "kind"])
-CHATS = Counter("warmpool_chats", "Chats by how they ended; `error` is a problem document.", ["outcome"])
-SECONDS = Histogram(
-    "warmpool_chat_seconds",
-    "From question to answer.",
-    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80),
-)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
     """An execution, as far as a chat needs it."""
 
-    id: str
+    id: str | None
+    """None where the program was refused before it became an execution."""
     status: Status
     value: Any
     stdout: str
@@ -59,7 +54,7 @@ class Programs(Protocol):
     """Where programs run."""
 
     async def run(self, code: str, context: Any) -> Ran:
-        """Raises InvalidRequest or RetryLater where the program did not come to run."""
+        """Raises RetryLater where the program did not come to run."""
         ...
 
 
@@ -99,7 +94,7 @@ class _Chat:
             self.tokens += counted
             for name, number in counted.as_dict().items():
                 if name != "total":
-                    TOKENS.labels(turn=kind, kind=name).inc(number)
+                    metrics.chat_tokens.labels(turn=kind, kind=name).inc(number)
 
     def add_run(self, program: str, ran: Ran, seconds: float) -> None:
         self.program, self.ran = program, ran
@@ -117,26 +112,33 @@ class ChatService:
         limits: Limits,
         *,
         result_chars: int = RESULT_CHARS,
+        most_at_once: int = MOST_AT_ONCE,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._model = model
         self._tools = tools
         self._limits = limits
         self._result_chars = result_chars
+        self._most_at_once = most_at_once
+        self._under_way = 0
         self._clock = clock
 
     async def chat(self, request: ChatRequest, programs: Programs) -> ChatResponse:
-        """Raises what the model client, the tools and the executor raise."""
+        """Raises what the model client, the tools and the executor raise, and Unavailable above `most_at_once`."""
+        if self._under_way >= self._most_at_once:
+            metrics.chats.labels(outcome="error").inc()
+            raise Unavailable(f"{self._most_at_once} chats are under way in this gateway.", retry_after=2.0)
+        self._under_way += 1
+        outcome: Outcome | Literal["error"] = "error"
         started = self._clock()
         chat = _Chat()
         try:
             answer, outcome = await self._answer(request, programs, chat)
-        except BaseException:
-            CHATS.labels(outcome="error").inc()
-            raise
+        finally:
+            self._under_way -= 1
+            metrics.chats.labels(outcome=outcome).inc()
         total = self._clock() - started
-        CHATS.labels(outcome=outcome).inc()
-        SECONDS.observe(total)
+        metrics.chat_time.observe(total)
         return _response(chat, answer, outcome, total)
 
     async def _answer(self, request: ChatRequest, programs: Programs, chat: _Chat) -> tuple[str, Outcome]:

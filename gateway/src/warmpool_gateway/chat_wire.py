@@ -2,8 +2,12 @@
 
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.config import JsonDict
+
+from warmpool_gateway.admission import CONTEXT_BYTES, TooLarge
+from warmpool_gateway.encoding import json_bytes
+from warmpool_gateway.problems import invalid
 
 MESSAGE_CHARS: Final = 8000
 HISTORY_MESSAGES: Final = 20
@@ -50,6 +54,19 @@ class ChatRequest(BaseModel):
             raise ValueError(f"history: {chars} characters, {HISTORY_CHARS} are the most")
         return self
 
+    @classmethod
+    def of(cls, value: Any) -> Self:
+        """Raises InvalidRequest, or TooLarge for a context that no execution would take."""
+        try:
+            request = cls.model_validate(value)
+        except ValidationError as fault:
+            raise invalid(fault.errors(include_url=False, include_context=False, include_input=False)) from fault
+        size = len(json_bytes(request.context))
+        if size > CONTEXT_BYTES:
+            message = f"context: {size} bytes are over the {CONTEXT_BYTES} allowed"
+            raise TooLarge(message, field="context", limit="context_bytes", most=CONTEXT_BYTES, value=size)
+        return request
+
 
 class TokenCounts(BaseModel):
     """As the model's API counted them; `cached` is part of `prompt`, `reasoning` is part of `completion`."""
@@ -75,7 +92,7 @@ class ChatTurn(BaseModel):
 class ChatExecution(BaseModel):
     """The last program, and how it ended."""
 
-    id: str
+    id: str | None = Field(description="null where the program was refused before it became an execution.")
     status: str
     program: str
     result: Any
@@ -106,3 +123,7 @@ class ChatResponse(BaseModel):
     execution: ChatExecution | None = Field(description="null where no program ran.")
     usage: TokenCounts = Field(description="Of all turns together.")
     timings: ChatTimings
+
+    def to_json(self) -> bytes:
+        """The body of the HTTP answer."""
+        return json_bytes(self.model_dump())

@@ -20,7 +20,7 @@ import openai
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, ValidationError
 
-from warmpool.errors import InvalidRequest, PlatformError, Unavailable
+from warmpool.errors import InvalidRequest, ModelRefused, Unavailable
 from warmpool.settings import ModelSettings
 
 BACKOFF_SECONDS: Final = 0.5
@@ -71,7 +71,7 @@ class Completion:
 
 class ModelClient(Protocol):
     async def complete(self, messages: Sequence[Message]) -> Completion:
-        """Raises Unavailable (away, slow, overloaded), InvalidRequest (too long for the model) or PlatformError."""
+        """Raises Unavailable (away, slow, overloaded), InvalidRequest (too long for the model) or ModelRefused."""
         ...
 
     async def close(self) -> None: ...
@@ -215,7 +215,7 @@ def _tokens(usage: _Usage) -> Tokens:
     )
 
 
-def _translated(fault: Exception) -> Unavailable | InvalidRequest | PlatformError:
+def _translated(fault: Exception) -> Unavailable | InvalidRequest | ModelRefused:
     """The API's words stay out of the message: a 401 quotes parts of the key."""
     match fault:
         case openai.APITimeoutError():
@@ -231,14 +231,12 @@ def _translated(fault: Exception) -> Unavailable | InvalidRequest | PlatformErro
         case openai.APIStatusError(code="context_length_exceeded"):
             return InvalidRequest("Message and history are too long for the model.")
         case openai.APIStatusError():
-            return PlatformError(
+            return ModelRefused(
                 f"The model's API refuses our request ({fault.status_code} {fault.code or fault.type or ''}".rstrip()
                 + "): check model.name, model.base_url and the key."
             )
         case ValidationError() | openai.APIResponseValidationError():
-            return PlatformError(
-                "The model's address answers, but not as a chat-completions API: check model.base_url."
-            )
+            return ModelRefused("The model's address answers, but not as a chat-completions API: check model.base_url.")
         case _:
             return Unavailable("The model's API sent a broken reply.", retry_after=AWAY_SECONDS)
 

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from warmpool.errors import (
     Forbidden,
     InvalidRequest,
+    ModelRefused,
     NotFound,
     PlatformError,
     PoolExhausted,
@@ -44,6 +45,7 @@ STATUSES: Final[Mapping[type[WarmpoolError], tuple[int, str]]] = {
     Unavailable: (503, "Not available at the moment"),
     RetryLater: (503, "Try again later"),
     ToolFailed: (502, "A tool failed"),
+    ModelRefused: (502, "The model's API refuses"),
     PlatformError: (500, "The platform failed"),
     WarmpoolError: (500, "The platform failed"),
 }

@@ -47,6 +47,8 @@ class ScriptedAPI:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.base_url = ""
+        self.asked = asyncio.Event()
+        self.hung_up = asyncio.Event()
         self._open: set[asyncio.Task[Any]] = set()
 
     def script(self, *replies: Reply) -> None:
@@ -75,9 +77,11 @@ class ScriptedAPI:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         self.headers.append(headers)
         self.requests.append(json.loads(await reader.readexactly(int(headers["content-length"]))))
+        self.asked.set()
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if reply.hang:
             await reader.read()
+            self.hung_up.set()
             return False
         if reply.drop:
             return False

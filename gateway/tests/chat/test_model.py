@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from warmpool.errors import InvalidRequest, PlatformError, Unavailable
+from warmpool.errors import InvalidRequest, ModelRefused, Unavailable
 from warmpool.settings import ModelSettings
 from warmpool_gateway.model import Completion, Message, OpenAIModel, Tokens, model_key
 
@@ -128,7 +128,7 @@ async def test_a_refused_key_or_model_is_ours_to_mend(
     model: Any, model_api: Any, reply: Any, status: int, code: str
 ) -> None:
     model_api.script(reply.error(status, code))
-    with pytest.raises(PlatformError, match=f"{status} {code}"):
+    with pytest.raises(ModelRefused, match=f"{status} {code}"):
         await (await model()).complete(QUESTION)
     assert len(model_api.requests) == 1
 
@@ -141,7 +141,7 @@ async def test_a_200_of_another_form_is_an_error(
     model: Any, model_api: Any, reply: Any, body: bytes, kind: str
 ) -> None:
     model_api.script(reply(200, body, {"content-type": kind}))
-    with pytest.raises((PlatformError, Unavailable)):
+    with pytest.raises((ModelRefused, Unavailable)):
         await (await model(max_retries=0)).complete(QUESTION)
 
 
@@ -160,7 +160,7 @@ async def test_the_key_is_in_no_log_and_no_message(
     model_api.script(reply.text("Hello."), reply.json(refusal, 401))
     client = await model()
     await client.complete(QUESTION)
-    with pytest.raises(PlatformError) as raised:
+    with pytest.raises(ModelRefused) as raised:
         await client.complete(QUESTION)
     assert KEY not in str(raised.value)
     assert KEY not in repr(client)
