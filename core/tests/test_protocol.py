@@ -152,6 +152,8 @@ def test_lone_surrogates_become_question_marks():
         b"{'a': 1}",
         b'{"a": NaN}',
         b'{"a": -Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": -1' + b"0" * 400 + b".5}",
         b'{"a": "\xff"}',
         b'\xef\xbb\xbf{"a": 1}',
         '{"a": 1}'.encode("utf-16"),

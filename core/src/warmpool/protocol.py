@@ -9,6 +9,7 @@ bytes for other implementations.
 import hashlib
 import hmac
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -240,9 +241,9 @@ def encode_json(message: Mapping[str, Any]) -> bytes:
 
 
 def decode_json(body: bytes) -> dict[str, Any]:
-    """Raises ProtocolError for anything but a JSON object in UTF-8 of at most MAX_DEPTH levels."""
+    """Raises ProtocolError for anything but a JSON object in UTF-8 of at most MAX_DEPTH levels and finite numbers."""
     try:
-        message = json.loads(body.decode(), parse_constant=_no_constant)
+        message = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as fault:
         raise ProtocolError(f"body is not JSON: {fault}") from fault
     if not isinstance(message, dict):
@@ -262,6 +263,13 @@ def _is_deep(message: dict[str, Any]) -> bool:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is too large")
+    return number
 
 
 class FrameReader:

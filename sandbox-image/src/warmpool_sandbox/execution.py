@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Final
 
 from warmpool.protocol import (
@@ -36,6 +37,10 @@ _END_SECONDS: Final = 2.0
 _AFTER_VALUE_SECONDS: Final = 0.1
 _READ_BYTES: Final = 64 * 1024
 _MAX_ARGUMENT_BYTES: Final = 256 * 1024
+_MAX_CALL_ID: Final = 2**53
+"""What every JSON parser keeps exactly."""
+_MAX_UNREAD_BYTES: Final = 1024 * 1024
+"""Of refusals that a program calls forth and does not read; an honest one waits for each."""
 
 ToolCalls = Callable[[bytes], None]
 
@@ -170,11 +175,13 @@ class Execution:
     def _take_tool_call(self, frame: Frame) -> None:
         call = frame.json()
         number = call.get("id")
-        if not isinstance(number, int) or isinstance(number, bool) or number in self._open_calls:
+        if type(number) is not int or not 0 <= number < _MAX_CALL_ID or number in self._open_calls:
             raise ProtocolError("a tool call's id must be a number of its own")
         self.tool_calls += 1
         refusal = self._refusal(call, len(frame.body))
         if refusal is not None:
+            if len(self._unsent) > _MAX_UNREAD_BYTES:
+                raise ProtocolError("answers to tool calls are not read")
             self._send(encode_frame(Message.TOOL_RESULT, {"id": number, "error": refusal}))
             return
         self._open_calls.add(number)
@@ -320,8 +327,22 @@ def _judge_value(value: dict[str, Any]) -> tuple[Status, Any, ProgramError | Non
     with suppress(ValueError, KeyError, TypeError):
         status = Status(value["status"])
         if status in _CHILD_MAY_SAY:
-            return status, None, ProgramError(**value["error"])
+            return status, None, _program_error(value["error"])
     return Status.CRASHED, None, ProgramError(type="ProtocolError", message="the program wrote to the channel")
+
+
+_ERROR_PARTS: Final[dict[str, type | tuple[type, ...]]] = {
+    "type": str, "message": str, "line": (int, NoneType), "column": (int, NoneType), "traceback": (str, NoneType),
+    "remedy": (str, NoneType), "limit": (str, NoneType), "fields": (dict, NoneType),
+}  # fmt: skip
+
+
+def _program_error(parts: dict[str, Any]) -> ProgramError:
+    """Raises TypeError or KeyError where the parts are not an error's."""
+    error = ProgramError(**parts)
+    if not all(isinstance(getattr(error, name), types) for name, types in _ERROR_PARTS.items()):
+        raise TypeError("an error's part is of another type")
+    return error
 
 
 def _judge_exit(ended: Ended, limits: Limits) -> tuple[Status, Any, ProgramError | None]:
