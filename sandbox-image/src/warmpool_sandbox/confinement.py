@@ -9,7 +9,6 @@ import resource
 import signal
 import sys
 import sysconfig
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,6 +38,9 @@ class Walls:
 
 
 ALL_WALLS: Final = Walls()
+
+RLimits = tuple[tuple[int, int], ...]
+"""(resource.RLIMIT_*, value) pairs."""
 
 
 def readable_paths(tools: Path | None) -> list[tuple[Path, int]]:
@@ -75,22 +77,22 @@ def confine_zygote(scratch: Path, tools: Path | None, walls: Walls) -> int | Non
     return scope
 
 
-def confine_child(scope: int | None, limits: Limits, uid_tasks: int, walls: Walls) -> None:
-    """Own session, resource limits, and a domain of its own so that it cannot signal or trace the zygote.
-
-    `uid_tasks` is how many tasks the platform runs under this user; RLIMIT_NPROC counts them too.
-    """
+def confine_child(scope: int | None, limits: RLimits) -> None:
+    """Own session, resource limits, and a domain of its own so that it cannot signal or trace the zygote."""
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
-    if walls.rlimits:
-        for which, value in _rlimits(limits, uid_tasks):
-            resource.setrlimit(which, (value, value))
+    for which, value in limits:
+        resource.setrlimit(which, (value, value))
     if scope is not None:
         landlock.restrict(scope)
         os.close(scope)
 
 
-def _rlimits(limits: Limits, uid_tasks: int) -> Iterable[tuple[int, int]]:
+def rlimits(limits: Limits, uid_tasks: int) -> RLimits:
+    """The kernel's own limits. Made in the zygote, where it touches no page that a child would have to copy.
+
+    `uid_tasks` is how many tasks the platform runs under this user; RLIMIT_NPROC counts them too.
+    """
     return (
         # A whole second, and one more: the supervisor's sum over the tree comes first and names the limit.
         (resource.RLIMIT_CPU, int(limits.cpu_seconds) + 2),

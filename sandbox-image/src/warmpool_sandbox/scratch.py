@@ -58,9 +58,10 @@ class Scratch:
 
         Raises OSError where something cannot be removed.
         """
+        if not self.path.is_symlink():
+            self.path.chmod(0o700)  # the program may have closed it, to us too
         root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.fchmod(root, 0o700)
             _empty_folder(root)
         finally:
             os.close(root)

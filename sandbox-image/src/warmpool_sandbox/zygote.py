@@ -64,6 +64,8 @@ class Zygote:
         for name in PRELOADED:
             importlib.import_module(name)
         self._preload_tools()
+        child.prepare_streams()
+        child.rehearse(Limits())
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         os.chdir(self._scratch)
         self._scope = confinement.confine_zygote(self._scratch, self._tools, self._walls)
@@ -99,9 +101,10 @@ class Zygote:
 
     def _execute(self, request: dict[str, Any], descriptors: tuple[int, int, int]) -> None:
         limits = Limits(**request["limits"])
+        rlimits = confinement.rlimits(limits, request["uid_tasks"]) if self._walls.rlimits else ()
         pid = os.fork()
         if pid == 0:
-            child.live(descriptors, self._scratch, limits, request["uid_tasks"], self._scope, self._walls)
+            child.live(descriptors, self._scratch, limits, rlimits, self._scope)
         for descriptor in descriptors:
             os.close(descriptor)
         self._await_end(pid)

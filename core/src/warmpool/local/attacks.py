@@ -28,12 +28,15 @@ ATTACKS: Final = (
     ),
     Attack(
         "kill every process in sight, then start a shell",
-        "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nos.execv('/bin/sh', ['sh', '-c', 'id'])",
+        "import os\nos.kill(os.getppid(), 9)\nos.execv('/bin/sh', ['sh', '-c', 'id'])",
         ("user_error",),
     ),
     Attack(
         "fork without end, in new sessions",
-        "import os\nwhile True:\n    try:\n        if os.fork() == 0:\n            os.setsid()\n    except OSError:\n        pass",
+        (
+            "import os\nwhile True:\n    try:\n        if os.fork() == 0:\n            os.setsid()\n"
+            "    except OSError:\n        pass"
+        ),
         ("timeout", "cpu_limit"),
         {"wall_seconds": 1},
     ),

@@ -73,8 +73,8 @@ class Demo:
         self._console.rule("[bold]Questions, answered by programs[/]")
         if has_stand_in:
             self._console.print(
-                "  No model is configured, so a [bold]stand-in that follows rules[/] writes the programs, over the real "
-                "API.\n  Set OPENAI_API_KEY or WARMPOOL_MODEL__BASE_URL for a language model."
+                "  No model is configured: a [bold]stand-in that follows rules[/] writes the programs, over the real API.\n"
+                "  Set OPENAI_API_KEY or WARMPOOL_MODEL__BASE_URL for a language model."
             )
         for question in questions:
             self._show_chat(question, await self._post("/v1/chat", {"message": question}))
@@ -91,7 +91,7 @@ class Demo:
         calls = execution.get("usage", {}).get("tool_calls", 0)
         self._console.print(f"  answer   [green]{escape(chat['answer'])}[/]")
         self._console.print(
-            f"  model    {chat['model']}: {usage['prompt']} + {usage['completion']} tokens in {len(chat['turns'])} turns\n"
+            f"  model    {chat['model']}: {usage['prompt']} + {usage['completion']} tokens, {len(chat['turns'])} turns\n"
             f"  timings  {timings['total'] * 1000:.0f} ms in all; model {timings['model'] * 1000:.0f}, "
             f"sandbox {wall * 1000:.0f} with {calls} tool call{'s' if calls != 1 else ''}"
         )
