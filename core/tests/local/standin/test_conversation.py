@@ -28,7 +28,7 @@ CUP = {"title": "Cup", "sku": None, "price": None, "in_stock": False}
         (
             "cheapest mug from 2 to 9",
             {"found": 7, "products": [MUG]},
-            "The cheapest of 7 mug from 2 up to 9:\n- Red Mug (M-1): 9.99 EUR, in stock",
+            "The cheapest mug from 2 up to 9, of 7 found:\n- Red Mug (M-1): 9.99 EUR, in stock",
         ),
         ("mugs", {"products": [CUP]}, "The best matches for mugs:\n- Cup: no price, out of stock"),
         ("mugs", {"products": []}, "I found no mugs."),

@@ -41,6 +41,7 @@ SHOP = [
     product("M-4", "Antique mug", None, stock=2),
     product("C-1", "Tea cup", "7.00", stock=4, kind="Home > Tea"),
     product("L-1", "Desk lamp", "19.90", kind="Home > Lamps"),
+    product("L-2", "Headlamp", "5.00", kind="Home > Outdoor"),
 ]
 
 
@@ -102,8 +103,9 @@ def titles(value: Any) -> list[str]:
         ("How many mugs up to 12.00?", {"found": 2, "complete": True}),
         ("How many mugs over 9.99 and up to 30?", {"found": 2, "complete": True}),
         ("How many mugs in the tea category?", {"found": 0, "complete": True}),
-        ("How many products in the category Home?", {"found": 6}),
-        ("How many products under 10 in the category Home?", {"found": 2}),
+        ("How many products in the category Home?", {"found": 7}),
+        ("How many products under 10 in the category Home?", {"found": 3}),
+        ("How many lamps?", {"found": 1, "complete": True}),
         ("How many unicorns?", {"found": 0, "complete": True}),
         (
             "average price of mugs",
@@ -112,7 +114,7 @@ def titles(value: Any) -> list[str]:
         ("average price of unicorns", {"found": 0}),
         (
             "products in the category Home by category",
-            {"found": 6, "categories": {"Home > Kitchen": 4, "Home > Tea": 1, "Home > Lamps": 1}},
+            {"found": 7, "categories": {"Home > Kitchen": 4, "Home > Tea": 1, "Home > Lamps": 1, "Home > Outdoor": 1}},
         ),
     ],
 )

@@ -60,7 +60,7 @@ def _lead(question: Question, rest: dict[Any, Any]) -> str:
     match question.aim, rest:
         case (Aim.CHEAPEST | Aim.DEAREST) as aim, {"found": int(found)}:
             word = "cheapest" if aim is Aim.CHEAPEST else "most expensive"
-            return f"The {word} of {found} {_asked_for(question)}:"
+            return f"The {word} {_asked_for(question)}, of {found} found:"
         case _, {"instead": True}:
             return f"I could not work that out; a plain search for {_named(question)} finds:"
         case _:

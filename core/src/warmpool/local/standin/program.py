@@ -123,12 +123,12 @@ def _source(question: Question, tools: Tools, top: int) -> Source:
     """What ranks by likeness returns more than was meant, so a count or a sum compares the words too; a list is best
     left as it was ranked."""
     if question.aim is Aim.COMPARE:
-        return Source(f"search_products(query, limit={MOST})", ("all(word in text(product) for word in words)",))
+        return Source(f"search_products(query, limit={MOST})", ('all(f" {word}" in text(product) for word in words)',))
     if question.category and not question.subject and "search_by_category" in tools:
         return _category(question, tools["search_by_category"], top)
     words = [] if question.aim is Aim.LIST else list(_contains(stems(question.subject)))
     if question.category:
-        words.append(f"{_literal(question.category.lower())} in text(product)")
+        words.append(f"{_literal(f' {question.category.lower()}')} in text(product)")
     known = tools["search_products"].parameters if "search_products" in tools else frozenset()
     arguments, conditions = _split(question, known)
     conditions = [*words, *conditions]
@@ -166,9 +166,9 @@ def _contains(words: list[str]) -> Iterator[str]:
         case []:
             return
         case [word]:
-            yield f"{_literal(word)} in text(product)"
+            yield f"{_literal(f' {word}')} in text(product)"
         case _:
-            yield f"all(word in text(product) for word in {_literal(words)})"
+            yield f'all(f" {{word}}" in text(product) for word in {_literal(words)})'
 
 
 def _price_conditions(above: Bound | None, below: Bound | None) -> Iterator[str]:

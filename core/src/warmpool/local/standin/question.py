@@ -102,8 +102,8 @@ _WITHOUT_MEANING: Final = """
     a about all an and any are be been being can compare cost costs could current currently describe detail details
     different do does each find for from get give got has have how i in info information inventory is it item items
     list look looking many me more much my name need of on one ones or our please price priced prices pricing product
-    products sell selling shop show some stock store tell than that the their them there these they this to total us
-    value want we what what's which who whole with worth would you your
+    products sell selling shop show some stock store tell than that the their them there these they thing things this to
+    total us value want we what what's which who whole with worth would you your
 """
 _EMPTY_WORDS: Final = frozenset(_WITHOUT_MEANING.split())
 _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")

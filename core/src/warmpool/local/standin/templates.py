@@ -7,8 +7,9 @@ from warmpool.local.standin.question import Aim
 
 TEXT: Final = """\
 def text(product):
-    return " ".join([product["title"], *product["categories"]]).lower()
+    return " ".join(["", product["title"], *product["categories"]]).lower()
 """
+"""Begins with a blank, so that `" lamp"` is the beginning of a word: a headlamp is no lamp."""
 
 PRICE: Final = """\
 def price(product):
