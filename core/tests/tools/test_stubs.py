@@ -83,6 +83,7 @@ def package(tmp_path: Path) -> Path:
     (fake / "__init__.py").touch()
     (fake / "tools.py").write_text(
         "from typing import Any\n"
+        "class ToolError(Exception):\n    code = 'x'\n"
         "def call(name: str, arguments: Any) -> Any:\n    return [name, arguments]\n"
         "def parallel(function: Any, items: Any) -> Any:\n    return [function(item) for item in items]\n"
     )
@@ -155,6 +156,10 @@ def test_many_calls_at_once_are_offered_beside_the_categories(package: Path) -> 
     assert run(package, code) == "3"
 
 
+def test_the_error_of_a_tool_is_offered_beside_the_categories(package: Path) -> None:
+    assert run(package, "import servers; print(issubclass(servers.ToolError, Exception))") == "True"
+
+
 def test_tools_are_discovered_inside_the_sandbox(package: Path) -> None:
     code = "import servers; print(servers.list_categories(), servers.search_tools('PRODUCTS meaning'))"
     assert run(package, code) == "['shop', 'shop.admin'] ['shop.find']"
@@ -170,6 +175,11 @@ from servers.shop import find
 total: int = sum(product["price"]["amount_minor"] for product in find("red", limit=3) if product["price"])
 names: list[str] = servers.list_categories()
 counts: list[int] = [len(found) for found in servers.parallel(find, ["red", "blue"])]
+try:
+    find("red")
+except servers.ToolError as error:
+    word: str = error.code
+    found = error.fields.get("id", error.id)
 """
 
 BAD = """

@@ -49,12 +49,18 @@ def search_tools(query: str) -> list[str]:
 
 DISCOVERY_TYPES: Final = """
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 CATALOGUE_HASH: str
+
+class ToolError(Exception):
+    code: str
+    fields: dict[str, Any]
+    def __getattr__(self, name: str) -> Any: ...
+
 def parallel(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]: ...
 def list_categories() -> list[str]: ...
 def list_tools(category: str) -> str: ...
@@ -115,7 +121,7 @@ def _discovery(grouped: list[Category], digest: str) -> Iterator[str]:
     described = {
         item.tool.qualified: _description(category, item) for category in grouped for item in category.signatures
     }
-    yield "from warmpool_sandbox.tools import parallel as parallel"
+    yield "from warmpool_sandbox.tools import ToolError as ToolError, parallel as parallel"
     yield f'CATALOGUE_HASH = "{digest}"'
     yield f"_CATEGORIES: dict[str, str] = {json.dumps(listed, indent=4)}"
     yield f"_TOOLS: dict[str, str] = {json.dumps(described, indent=4)}"
