@@ -83,7 +83,7 @@ def package(tmp_path: Path) -> Path:
     (fake / "__init__.py").touch()
     (fake / "tools.py").write_text(
         "from typing import Any\n"
-        "class ToolError(Exception):\n    code = 'x'\n"
+        "class ToolError(Exception):\n    code = 'x'\n    fields: dict[str, Any] = {}\n"
         "def call(name: str, arguments: Any) -> Any:\n    return [name, arguments]\n"
         "def parallel(function: Any, items: Any) -> Any:\n    return [function(item) for item in items]\n"
     )
@@ -179,7 +179,7 @@ try:
     find("red")
 except servers.ToolError as error:
     word: str = error.code
-    found = error.fields.get("id", error.id)
+    found = error.fields.get("id")
 """
 
 BAD = """
