@@ -1,6 +1,7 @@
 """The HTTP API: what it takes, what it refuses, and in which words."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 
@@ -31,10 +32,11 @@ NOT_JSON = {
 }
 
 
-@pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON)
-async def test_what_is_not_json_is_a_400(house, body):
-    status, problem = await post(house, body)
-    assert (status, problem["type"]) == (400, "urn:warmpool:problem:malformed_body")
+async def test_what_is_not_json_is_a_400(house, subtests):
+    for name, body in NOT_JSON.items():
+        with subtests.test(name):
+            status, problem = await post(house, body)
+            assert (status, problem["type"]) == (400, "urn:warmpool:problem:malformed_body")
 
 
 INVALID = {
@@ -67,19 +69,20 @@ INVALID = {
 }
 
 
-@pytest.mark.parametrize(("body", "field"), INVALID.values(), ids=INVALID)
-async def test_what_is_not_of_its_form_is_a_422_that_names_the_field(house, body, field):
-    status, problem = await post(house, body.encode())
-    assert (status, problem["status"]) == (422, 422)
-    named = problem.get("field") or problem["errors"][0]["field"]
-    assert named == field
-    assert problem["detail"].startswith(f"{field}: ")
+async def test_what_is_not_of_its_form_is_a_422_that_names_the_field(house, subtests):
+    for name, (body, field) in INVALID.items():
+        with subtests.test(name):
+            status, problem = await post(house, body.encode())
+            assert (status, problem["status"]) == (422, 422)
+            named = problem.get("field") or problem["errors"][0]["field"]
+            assert named == field
+            assert problem["detail"].startswith(f"{field}: ")
 
 
-@pytest.mark.parametrize(("code", "offset"), [("ab\\u0000c\\u0000", 2), ("é\\ud800", 1), ("\\udc00", 0)])
-async def test_the_offset_of_a_character_that_cannot_be_is_named(house, code, offset):
-    _, problem = await post(house, f'{{"code": "{code}"}}'.encode())
-    assert problem["offset"] == offset
+async def test_the_offset_of_a_character_that_cannot_be_is_named(house):
+    for code, offset in [("ab\\u0000c\\u0000", 2), ("é\\ud800", 1), ("\\udc00", 0)]:
+        _, problem = await post(house, f'{{"code": "{code}"}}'.encode())
+        assert problem["offset"] == offset
 
 
 async def test_code_may_have_64_kib_and_not_one_byte_more(house, pod):
@@ -141,15 +144,15 @@ async def test_a_slow_body_is_a_408(house):
     assert (response.status, problem["received"]) == (408, 7)
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
-async def test_a_body_of_another_media_type_is_a_415(house, media_type):
-    status, problem = await post(house, b'{"code": "1"}', **{"Content-Type": media_type})
-    assert (status, problem["media_type"]) == (415, media_type)
+async def test_a_body_of_another_media_type_is_a_415(house):
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        status, problem = await post(house, b'{"code": "1"}', **{"Content-Type": media_type})
+        assert (status, problem["media_type"]) == (415, media_type)
 
 
-@pytest.mark.parametrize("media_type", ["application/json; charset=utf-8", "Application/JSON", "application/x+json"])
-async def test_json_goes_by_several_names(house, pod, media_type):
-    assert (await post(house, b'{"code": "1"}', **{"Content-Type": media_type}))[0] == 200
+async def test_json_goes_by_several_names(house, pod):
+    for media_type in ("application/json; charset=utf-8", "Application/JSON", "application/x+json"):
+        assert (await post(house, b'{"code": "1"}', **{"Content-Type": media_type}))[0] == 200
 
 
 OPERATIONS = [
@@ -159,14 +162,13 @@ OPERATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), OPERATIONS)
-@pytest.mark.parametrize("key", ["", "wp_000000000000_" + "0" * 48])
-async def test_without_a_valid_key_there_is_a_401_that_says_how(house, method, path, key):
-    async with house.request(method, path, key=key) as response:
-        problem = await response.json()
-    assert (response.status, response.content_type) == (401, MEDIA_TYPE)
-    assert response.headers["WWW-Authenticate"].startswith("Bearer")
-    assert "warmpool keys create" in problem["detail"]
+async def test_without_a_valid_key_there_is_a_401_that_says_how(house):
+    for (method, path), key in itertools.product(OPERATIONS, ["", "wp_000000000000_" + "0" * 48]):
+        async with house.request(method, path, key=key) as response:
+            problem = await response.json()
+        assert (response.status, response.content_type) == (401, MEDIA_TYPE)
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+        assert "warmpool keys create" in problem["detail"]
 
 
 async def test_a_revoked_key_is_refused(house, pod):
@@ -178,26 +180,24 @@ async def test_a_revoked_key_is_refused(house, pod):
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "expected"),
-    [
+async def test_what_the_api_does_not_have_is_a_problem_too(house):
+    for method, path, expected in [
         ("GET", "/nothing", 404),
         ("GET", "/v1/executions/", 404),
         ("PUT", "/v1/executions", 405),
         ("POST", "/healthz", 405),
-    ],
-)
-async def test_what_the_api_does_not_have_is_a_problem_too(house, method, path, expected):
-    async with house.request(method, path) as response:
-        problem = await response.json()
-    assert (response.status, response.content_type, problem["status"]) == (expected, MEDIA_TYPE, expected)
-    assert ("Allow" in response.headers) is (expected == 405)
+    ]:
+        async with house.request(method, path) as response:
+            problem = await response.json()
+        assert (response.status, response.content_type, problem["status"]) == (expected, MEDIA_TYPE, expected)
+        assert ("Allow" in response.headers) is (expected == 405)
 
 
-@pytest.mark.parametrize("id", ["x", "exe_1", "exe_" + "g" * 32, "exe_" + "0" * 32, "%00", "exe_" + "f" * 32])
-async def test_an_execution_that_is_not_there_is_a_404(house, id):
-    status, problem = await house.ask("GET", f"/v1/executions/{id}")
-    assert (status, problem["type"]) == (404, "urn:warmpool:problem:not_found")
+async def test_an_execution_that_is_not_there_is_a_404(house, subtests):
+    for id in ("x", "exe_1", "exe_" + "g" * 32, "exe_" + "0" * 32, "%00", "exe_" + "f" * 32):
+        with subtests.test(id):
+            status, problem = await house.ask("GET", f"/v1/executions/{id}")
+            assert (status, problem["type"]) == (404, "urn:warmpool:problem:not_found")
 
 
 async def test_an_execution_is_found_right_after_its_answer(house, pod):
@@ -257,20 +257,18 @@ async def test_executions_are_listed_by_status(house, pod):
     assert [execution["status"] for execution in page["executions"]] == ["user_error"]
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ({"limit": "0"}, "limit"),
-        ({"limit": "201"}, "limit"),
-        ({"limit": "x"}, "limit"),
-        ({"cursor": "exe_1"}, "cursor"),
-        ({"status": "fine"}, "status"),
-        ({"tenant": "other"}, "tenant"),
-    ],
-)
-async def test_a_query_of_no_form_is_a_422(house, query, field):
-    status, problem = await house.ask("GET", "/v1/executions", params=query)
-    assert (status, problem["errors"][0]["field"]) == (422, field)
+async def test_a_query_of_no_form_is_a_422(house, subtests):
+    for name, value in [
+        ("limit", "0"),
+        ("limit", "201"),
+        ("limit", "x"),
+        ("cursor", "exe_1"),
+        ("status", "fine"),
+        ("tenant", "other"),
+    ]:
+        with subtests.test(f"{name}={value}"):
+            status, problem = await house.ask("GET", "/v1/executions", params={name: value})
+            assert (status, problem["errors"][0]["field"]) == (422, name)
 
 
 async def test_it_is_alive_and_ready_with_a_pod(house, pod):
