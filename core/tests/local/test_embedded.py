@@ -127,6 +127,42 @@ def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
     assert server.pid is None
 
 
+@pytest.mark.parametrize("kind", [RedisServer, PostgresServer])
+def test_a_folder_serves_one_server_at_a_time(
+    folder: Path, kind: type[RedisServer | PostgresServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LOCK_SECONDS", 0.1)
+    first, second = kind(folder), kind(folder)
+    first.start()
+    with pytest.raises(PlatformError, match="is in use by another server"):
+        second.start()
+    assert first.answers()
+    first.stop()
+    second.start()
+    second.stop()
+
+
+def test_a_postgres_that_crashed_starts_again_with_what_it_had(folder: Path) -> None:
+    server = PostgresServer(folder, persistent=True)
+    server.start()
+    with psycopg.connect(server.address) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+    server.kill()
+    # A number that is surely in use, as after a restart of the machine.
+    (server.data / "postmaster.pid").write_text(f"{os.getpid()}\n")
+    server.start()
+    with psycopg.connect(server.address) as connection:
+        assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+    server.stop()
+
+
+def test_an_interrupted_first_start_is_begun_anew(folder: Path) -> None:
+    (folder / "data.partial").mkdir()
+    (folder / "data.partial" / "PG_VERSION").write_text("18")
+    with postgres_server(folder) as dsn, psycopg.connect(dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
 PARENT = """
 import sys, time
 from pathlib import Path

@@ -5,6 +5,7 @@ may enter, so no port is opened on the machine and a restart keeps its address. 
 process that started it, even if that is killed. Not for production: no replicas, no password, no backups.
 """
 
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -14,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -27,6 +28,8 @@ from warmpool.errors import PlatformError
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 10.0
+LOCK_SECONDS = 5.0
+"""For the servers of a parent that has just been killed to end."""
 POLL_SECONDS: Final = 0.01
 
 SERVICE_USERS: Final = ("postgres", "daemon", "nobody")
@@ -52,6 +55,7 @@ class Server:
         self.persistent = persistent
         self.user = _service_user()
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
 
     @property
     def address(self) -> str:
@@ -85,7 +89,16 @@ class Server:
             return
         _check_socket(self.socket)
         _claim(self.folder, self.user)
-        self.prepare()
+        self._lock = _lock(self.folder)
+        try:
+            self.prepare()
+            self._spawn(self._lock)
+            self._wait_until_it_answers()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _spawn(self, lock: int) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._as_service(self.command(), pdeathsig=self.death_signal),
@@ -94,28 +107,27 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=(lock,),  # so that the folder stays locked until the last of us is gone
                 start_new_session=True,  # Ctrl-C in the terminal is for us, and we stop it in order
             )
-        self._wait_until_it_answers()
 
     def stop(self) -> None:
         """Asks it to end, waits, then kills it. Harmless when it does not run."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(self.stop_signal)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_SECONDS)
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(self.stop_signal)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+        self.kill()
 
     def kill(self) -> None:
-        """As a crash would: no goodbye."""
+        """As a crash would: no goodbye. Harmless when it does not run."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait(STOP_SECONDS)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def restart(self) -> None:
         self.stop()
@@ -125,7 +137,6 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while not self.answers():
             if self.pid is None or time.monotonic() > deadline:
-                self.kill()
                 raise PlatformError(f"{self.name} did not start in {self.folder}: {self._last_words()}")
             time.sleep(POLL_SECONDS)
 
@@ -204,14 +215,21 @@ class PostgresServer(Server):
         return self.folder / "data"
 
     def prepare(self) -> None:
-        """Creates the cluster on the first start: 1-3 s."""
-        if (self.data / "PG_VERSION").exists():
-            return
+        """Creates the cluster on the first start."""
+        # We hold the folder's lock, so these are left by a crash; their process numbers may be anybody's by now.
+        for stale in (self.data / "postmaster.pid", self.socket.with_name(f"{self.socket.name}.lock")):
+            stale.unlink(missing_ok=True)
+        if not self.data.exists():
+            self._initialise(self.folder / "data.partial")
+
+    def _initialise(self, partial: Path) -> None:
+        """Under another name first: an interrupted start must not leave half a cluster for the next."""
+        shutil.rmtree(partial, ignore_errors=True)
         options = ["--username=warmpool", "--auth=trust", "--encoding=UTF8", "--no-instructions"]
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         sync = [] if self.persistent else ["--no-sync"]
         made = subprocess.run(
-            self._as_service([self._program("initdb"), "-D", self.data, *options, *locale, *sync], pdeathsig="KILL"),
+            self._as_service([self._program("initdb"), "-D", partial, *options, *locale, *sync], pdeathsig="KILL"),
             cwd=self.folder,
             env=_environment(self.folder),
             capture_output=True,
@@ -220,6 +238,7 @@ class PostgresServer(Server):
         )
         if made.returncode != 0:
             raise PlatformError(f"initdb failed in {self.folder}: {made.stderr.decode(errors='replace').strip()}")
+        partial.rename(self.data)
 
     def command(self) -> Sequence[str | Path]:
         settings = {
@@ -312,6 +331,24 @@ def _claim(folder: Path, user: pwd.struct_passwd | None) -> None:
             f"{folder} lies below a folder that user {user.pw_name} may not enter, and root cannot run PostgreSQL: "
             "choose another folder, or run as an ordinary user"
         )
+
+
+def _lock(folder: Path) -> int:
+    """An open descriptor that no other process has for this folder. Raises PlatformError where one keeps it."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as fault:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise PlatformError(
+                    f"{folder} is in use by another server: stop that one, or choose another"
+                ) from fault
+            time.sleep(POLL_SECONDS)
+        else:
+            return descriptor
 
 
 def _check_socket(path: Path) -> None:
