@@ -68,11 +68,9 @@ class Channel:
         error = reply.get("error")
         if error is None:
             return reply.get("value")
-        raise ToolError(
-            error.get("message", "the tool call failed"),
-            code=error.get("code", "tool_failed"),
-            **error.get("fields", {}),
-        )
+        fault = ToolError(error.get("message", "the tool call failed"), code=error.get("code", "tool_failed"))
+        fault.fields = error.get("fields") or {}  # not as arguments: a field may have the name of one
+        raise fault
 
     def _await_reply(self, number: int) -> dict[str, Any]:
         while True:
