@@ -1,5 +1,7 @@
 """Tool calls out of a real child: the generated stubs, the one channel, its limits and its errors."""
 
+import copy
+import pickle
 from collections.abc import Iterator
 from textwrap import dedent
 
@@ -218,9 +220,6 @@ def test_discovery_needs_no_call(run):
 
 
 def test_an_error_can_be_copied_and_asked_for_what_it_lacks():
-    import copy
-    import pickle
-
     error = ToolError("no", code="gone", id=4)
     assert (error.id, copy.copy(error).id, pickle.loads(pickle.dumps(error)).fields) == (4, 4, {"id": 4})
     with pytest.raises(AttributeError, match="colour"):
