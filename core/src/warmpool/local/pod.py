@@ -59,15 +59,16 @@ class LocalPod:
     async def start(self) -> None:
         """Returns once it serves. Raises PlatformError with its own words, for one below the floor."""
         self._prepare()
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command(),
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=(self._folder / "log").open("wb"),
-            start_new_session=True,
-        )
+        with (self._folder / "log").open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(),
+                cwd="/",
+                env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
         assert self._process.stdout is not None
         try:
             line = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)
