@@ -17,8 +17,8 @@ from typing import Final
 
 import psycopg
 from psycopg import sql
-from servers.catalogue.generate import generate
 
+from servers.catalogue.generate import generate
 from servers.catalogue.importer import Format, import_catalogue
 from servers.embedding import embedder
 from warmpool.errors import PlatformError
@@ -107,7 +107,7 @@ async def running(plan: Plan, say: Say = lambda line: None) -> AsyncIterator[Sta
         (folder / "environment").write_text(
             "".join(f"export {name}='{value}'\n" for name, value in environment.items())
         )
-        yield Stack(
+        running = Stack(
             url=gateway.url,
             api_key=api_key,
             folder=folder,
@@ -121,6 +121,10 @@ async def running(plan: Plan, say: Say = lambda line: None) -> AsyncIterator[Sta
             tools=tools,
             has_stand_in=environment.get("WARMPOOL_MODEL__NAME") == standin.MODEL,
         )
+        try:
+            yield running
+        finally:
+            timed.restart()
     timed.done("ended, nothing left behind")
 
 
@@ -132,9 +136,11 @@ class _Steps:
         self._began = time.monotonic()
 
     def done(self, what: str) -> None:
-        now = time.monotonic()
-        self._say(f"{what} ({now - self._began:.1f} s)")
-        self._began = now
+        self._say(f"{what} ({time.monotonic() - self._began:.1f} s)")
+        self.restart()
+
+    def restart(self) -> None:
+        self._began = time.monotonic()
 
 
 @contextmanager
