@@ -327,6 +327,7 @@ def settings(secrets_folder: Path, redis_url: str, database: str, changes: dict[
         "postgres": {"dsn": database, "timeout_seconds": 2.0},
         "secrets": {"path": secrets_folder},
         "audit": {"linger_seconds": 0.01},
+        "model": {"base_url": "http://127.0.0.1:9/v1", "max_retries": 0},  # nothing listens: no test asks a real one
     }
     return {name: groups.get(name, {}) | changes.get(name, {}) for name in {*groups, *changes, "tools"}}
 
