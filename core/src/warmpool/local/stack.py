@@ -54,6 +54,8 @@ class Plan:
     catalogue: Path | None = None
     """A file to import instead."""
     format: Format = "woocommerce-csv"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Further settings of the services, by the names of their variables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ async def running(plan: Plan, say: Say = lambda line: None) -> AsyncIterator[Sta
         redis, postgres = _servers(exits, data, persistent=plan.data is not None)
         timed.done("Redis 6.2 and PostgreSQL 18 with pgvector")
         secret_files.create(data / "secrets")
-        environment = _environment(exits, redis, postgres, data)
+        environment = {**plan.settings, **_environment(exits, redis, postgres, data)}
         settings = _settings(environment)
         await migrate(settings.postgres.dsn)
         api_key = await _api_key(settings)
