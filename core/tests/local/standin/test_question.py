@@ -64,6 +64,10 @@ def test_a_question_is_read(text: str, expected: Question) -> None:
     assert read(text) == expected
 
 
+def test_a_long_text_is_read_from_its_beginning() -> None:
+    assert read("how many mugs " + "in the " * 100_000).aim is Aim.COUNT
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_read(text: str) -> None:
     question = read(text)

@@ -56,6 +56,8 @@ class Question:
         return bool(self.subject or self.category or self.sku)
 
 
+READ_CHARS: Final = 1000
+"""Of a text; some of the patterns take time with the square of its length."""
 TOP_MOST: Final = 20
 MOST_CHARS: Final = 200
 """Of a subject, a category or a SKU; searches take no more than a few hundred."""
@@ -111,6 +113,7 @@ _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
 
 def read(text: str) -> Question:
     """Never fails: what cannot be read is a list of what its words find."""
+    text = text[:READ_CHARS]
     rest = " ".join(text.lower().split()).strip(" ?!.")
     sku = _take(rest, _SKU)[1]
     if sku:

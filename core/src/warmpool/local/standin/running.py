@@ -12,6 +12,8 @@ from warmpool.local.standin.server import create_app
 
 START_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 2
+KEEP_ALIVE_SECONDS: Final = 60
+"""More than the 5 s for which clients keep an idle connection: a request on one that was just closed is lost."""
 
 
 class _Server(uvicorn.Server):
@@ -32,7 +34,11 @@ def running(port: int = 0) -> Iterator[str]:
     """
     with socket.create_server(("127.0.0.1", port)) as listening:
         config = uvicorn.Config(
-            create_app(), log_level="warning", lifespan="off", timeout_graceful_shutdown=STOP_SECONDS
+            create_app(),
+            log_level="warning",
+            lifespan="off",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
         )
         server = _Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), name="stand-in", daemon=True)
