@@ -182,6 +182,8 @@ def _environment(exits: AsyncExitStack, redis: RedisServer, postgres: PostgresSe
     if not {"OPENAI_API_KEY", "WARMPOOL_MODEL__BASE_URL"} & set(os.environ):
         environment["WARMPOOL_MODEL__BASE_URL"] = exits.enter_context(standin.running())
         environment["WARMPOOL_MODEL__NAME"] = standin.MODEL
+    elif "WARMPOOL_MODEL__NAME" not in os.environ:
+        raise PlatformError("a model's API is given, but not which model to ask: set WARMPOOL_MODEL__NAME")
     return environment
 
 
