@@ -29,7 +29,7 @@ from warmpool.local.up import until_interrupted
 QUESTIONS: Final = (
     "What is the cheapest lamp in stock?",
     "How many backpacks between 40 and 120 euros are available, by category?",
-    "What is the average price of the jackets that are in stock?",
+    "What is our stock of rain jackets worth?",
 )
 BURST: Final = 200
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
@@ -73,8 +73,8 @@ class Demo:
         self._console.rule("[bold]Questions, answered by programs[/]")
         if has_stand_in:
             self._console.print(
-                "  No model is configured: a [bold]stand-in that follows rules[/] writes the programs, over the real API.\n"
-                "  Set OPENAI_API_KEY or WARMPOOL_MODEL__BASE_URL for a language model."
+                "  No model is configured: a [bold]stand-in that follows rules[/] writes the programs.\n"
+                "  It speaks the real API; set OPENAI_API_KEY or WARMPOOL_MODEL__BASE_URL for a language model."
             )
         for question in questions:
             self._show_chat(question, await self._post("/v1/chat", {"message": question}))
@@ -90,8 +90,11 @@ class Demo:
         wall = execution.get("usage", {}).get("wall_seconds", 0)
         calls = execution.get("usage", {}).get("tool_calls", 0)
         self._console.print(f"  answer   [green]{escape(chat['answer'])}[/]")
+        turns = len(chat["turns"])
+        if any(turn["kind"] == "repair" for turn in chat["turns"]):
+            self._console.print("  repair   the first program failed; its error, with line and type, went back once")
         self._console.print(
-            f"  model    {chat['model']}: {usage['prompt']} + {usage['completion']} tokens, {len(chat['turns'])} turns\n"
+            f"  model    {chat['model']}: {usage['prompt']} + {usage['completion']} tokens in {turns} turns\n"
             f"  timings  {timings['total'] * 1000:.0f} ms in all; model {timings['model'] * 1000:.0f}, "
             f"sandbox {wall * 1000:.0f} with {calls} tool call{'s' if calls != 1 else ''}"
         )
