@@ -53,7 +53,6 @@ def readable_paths(tools: Path | None) -> list[tuple[Path, int]]:
     readable = [library, *shared, *own, *([tools] if tools else [])]
     devices = [
         (Path("/dev/null"), landlock.DEVICE),
-        (Path("/dev/zero"), landlock.READ),
         (Path("/dev/urandom"), landlock.READ),
     ]
     return [(path, landlock.READ) for path in readable] + devices

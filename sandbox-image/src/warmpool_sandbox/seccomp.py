@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from warmpool_sandbox import kernel
+from warmpool_sandbox import kernel, syscall_table
 from warmpool_sandbox.syscall_table import ALLOWED, CHECKED, DENIED
 
 KILL: Final = 0x8000_0000
@@ -20,6 +20,8 @@ _ERRNO: Final = 0x0005_0000
 EPERM: Final = _ERRNO | errno.EPERM
 ENOSYS: Final = _ERRNO | errno.ENOSYS
 ENOTTY: Final = _ERRNO | errno.ENOTTY
+NO_EFFECT: Final = _ERRNO
+"""The call returns 0 and was not made."""
 
 ARCHITECTURES: Final = {"x86_64": (0, 0xC000_003E), "aarch64": (1, 0xC000_00B7)}
 """Column in the tables and AUDIT_ARCH value (linux/audit.h)."""
@@ -67,12 +69,22 @@ def _none_of(index: int, values: Iterable[int], otherwise: int) -> list[Instruct
     return [_load(_argument(index)), *checks, _return(ALLOW)]
 
 
-def _clone() -> list[Instruction]:
+def _without_bits(index: int, bits: int) -> list[Instruction]:
+    return [_load(_argument(index)), Instruction(_JSET, 0, 1, bits), _return(EPERM), _return(ALLOW)]
+
+
+def _mmap() -> list[Instruction]:
+    """No memory that is shared and belongs to no file: dropped from a process's own count, it is held all the same.
+
+    Nor huge pages, which come from a pool of the whole machine.
+    """
     return [
-        _load(_argument(0)),
-        Instruction(_JSET, 0, 1, NAMESPACE_FLAGS),
-        _return(EPERM),
+        _load(_argument(3)),
+        Instruction(_JSET, 3, 0, 0x40000),  # MAP_HUGETLB
+        Instruction(_AND, 0, 0, 0x21),  # the bit of MAP_SHARED and MAP_SHARED_VALIDATE, MAP_ANONYMOUS
+        Instruction(_JEQ, 1, 0, 0x21),
         _return(ALLOW),
+        _return(EPERM),
     ]
 
 
@@ -97,15 +109,26 @@ _IOCTL_ALLOWED: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 # (glibc names its arenas).
 _PRCTL_ALLOWED: Final = (1, 3, 15, 16, 0x5356_4D41)
 
+_MSG_OOB: Final = 1
+
 _CHECKS: Final = {
-    "clone": _clone(),
+    "mmap": _mmap(),
+    "clone": _without_bits(0, NAMESPACE_FLAGS),
     # glibc and CPython fall back to clone, whose flags can be read here; clone3's lie behind a pointer.
     "clone3": [_return(ENOSYS)],
     "socketpair": _socketpair(),
+    # Out-of-band data on unix sockets is a kernel feature that nobody uses and that was exploited (CVE-2025-38236).
+    "sendto": _without_bits(3, _MSG_OOB),
+    "sendmsg": _without_bits(2, _MSG_OOB),
+    "recvfrom": _without_bits(3, _MSG_OOB),
+    "recvmsg": _without_bits(2, _MSG_OOB),
     "fcntl": _none_of(1, _FCNTL_DENIED, EPERM),
     "ioctl": _one_of(1, _IOCTL_ALLOWED, ENOTTY),
     "prctl": _one_of(0, _PRCTL_ALLOWED, EPERM),
     "prlimit64": _one_of(0, (0,), EPERM),  # the caller itself
+    # Modes and times of any file of this user, also outside scratch: Landlock has no right for them, and a path
+    # cannot be read here. They mean nothing in scratch, but copying and touching files must go on working.
+    **{name: [_return(NO_EFFECT)] for name in syscall_table.MODES_AND_TIMES},
 }
 
 

@@ -60,18 +60,7 @@ ALLOWED: Final[dict[str, Numbers]] = {
     "fdatasync": (75, 83),
     "sync_file_range": (277, 84),
     "fadvise64": (221, 223),
-    "chmod": (90, None),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "chown": (92, None),
-    "fchown": (93, 55),
-    "lchown": (94, None),
-    "fchownat": (260, 54),
     "umask": (95, 166),
-    "utime": (132, None),
-    "utimes": (235, None),
-    "utimensat": (280, 88),
-    "futimesat": (261, None),
     "statfs": (137, 43),
     "fstatfs": (138, 44),
     "flock": (73, 32),
@@ -106,7 +95,6 @@ ALLOWED: Final[dict[str, Numbers]] = {
     "signalfd": (282, None),
     "signalfd4": (289, 74),
     "close_range": (436, 436),
-    "mmap": (9, 222),
     "munmap": (11, 215),
     "mprotect": (10, 226),
     "mremap": (25, 216),
@@ -115,15 +103,10 @@ ALLOWED: Final[dict[str, Numbers]] = {
     "mincore": (27, 232),
     "brk": (12, 214),
     "membarrier": (324, 283),
-    "sendto": (44, 206),
-    "recvfrom": (45, 207),
-    "sendmsg": (46, 211),
-    "recvmsg": (47, 212),
     "shutdown": (48, 210),
     "getsockname": (51, 204),
     "getpeername": (52, 205),
     "getsockopt": (55, 209),
-    "setsockopt": (54, 208),
     "fork": (57, None),
     "vfork": (58, None),
     "wait4": (61, 260),
@@ -203,7 +186,22 @@ ALLOWED: Final[dict[str, Numbers]] = {
 }
 """What programs of the standard library (and numpy) need and what cannot reach beyond the sandbox."""
 
+MODES_AND_TIMES: Final[dict[str, Numbers]] = {
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "utimensat": (280, 88),
+    "futimesat": (261, None),
+}
+
 CHECKED: Final[dict[str, Numbers]] = {
+    "mmap": (9, 222),
+    "sendto": (44, 206),
+    "sendmsg": (46, 211),
+    "recvfrom": (45, 207),
+    "recvmsg": (47, 212),
     "clone": (56, 220),
     "socketpair": (53, 199),
     "fcntl": (72, 25),
@@ -211,8 +209,9 @@ CHECKED: Final[dict[str, Numbers]] = {
     "prctl": (157, 167),
     "prlimit64": (302, 261),
     "clone3": (435, 435),
+    **MODES_AND_TIMES,
 }
-"""Decided by their arguments: see `seccomp.rules`."""
+"""Decided by their arguments, or answered in a way of their own: see seccomp.py."""
 
 DENIED: Final[dict[str, Numbers]] = {
     "socket": (41, 198),
@@ -305,6 +304,11 @@ DENIED: Final[dict[str, Numbers]] = {
     "removexattr": (197, 14),
     "lremovexattr": (198, 15),
     "fremovexattr": (199, 16),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "setsockopt": (54, 208),
     "mknod": (133, None),
     "mknodat": (259, 33),
     "acct": (163, 89),
