@@ -26,8 +26,8 @@ from warmpool.protocol import (
     Usage,
     encode_frame,
 )
-from warmpool_sandbox import processes
 from warmpool_sandbox.capture import Capture
+from warmpool_sandbox.meter import Meter
 from warmpool_sandbox.scratch import Scratch
 from warmpool_sandbox.zygote_process import ZygoteProcess
 
@@ -74,6 +74,7 @@ class Execution:
         self.value: dict[str, Any] | None = None
         self.stop: Stop | None = None
         self.tool_calls = 0
+        self.cpu_seconds = 0.0
         self.memory_peak_bytes = 0
         self.scratch_bytes = 0
         self._zygote = zygote
@@ -88,11 +89,11 @@ class Execution:
         self._descriptors: dict[int, Capture] = {}
         self._channel: socket.socket
         self._started = time.monotonic()
-        self._shared_bytes = 0
+        self._meter: Meter
 
     def start(self, program: bytes, uid_tasks: int, shared_bytes: int) -> None:
         """Forks the child and sends it the program. Raises OSError where the zygote is gone."""
-        self._shared_bytes = shared_bytes
+        self._meter = Meter(self._zygote.pid, shared_bytes, self.limits.memory_bytes)
         ours, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
@@ -232,8 +233,9 @@ class Execution:
         self._reached(Status.TIMEOUT, "wall_seconds", elapsed, "seconds on the clock")
 
     def _poll(self) -> None:
-        tree = processes.measure(self._zygote.pid, self._shared_bytes)
-        usage = self._scratch.usage(self.limits.scratch_inodes)
+        tree = self._meter.look()
+        usage = self._scratch.usage(self.limits.scratch_inodes, tree.deleted_bytes)
+        self.cpu_seconds = tree.cpu_seconds
         self.memory_peak_bytes = max(self.memory_peak_bytes, tree.memory_bytes)
         self.scratch_bytes = max(self.scratch_bytes, usage.bytes)
         if tree.memory_bytes > self.limits.memory_bytes:
@@ -292,7 +294,7 @@ class Execution:
         own_rss = max(0, ended.max_rss_bytes - zygote_rss_bytes)
         return Usage(
             wall_seconds=round(time.monotonic() - self._started, 6),
-            cpu_seconds=round(ended.cpu_seconds, 6),
+            cpu_seconds=round(max(ended.cpu_seconds, self.cpu_seconds), 6),
             memory_peak_bytes=max(self.memory_peak_bytes, own_rss),
             scratch_bytes=self.scratch_bytes,
             tool_calls=self.tool_calls,

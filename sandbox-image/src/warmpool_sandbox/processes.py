@@ -1,4 +1,4 @@
-"""Reads of /proc about the processes below a zygote: how many, how much memory and processor time."""
+"""Reads of /proc about single processes and the trees below them. Sums nothing up: meter.py does."""
 
 import os
 from collections.abc import Iterator
@@ -9,13 +9,23 @@ _TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
-    """The sum over a process tree at one moment."""
+class Times:
+    """Of one process; a zombie has its last ones."""
 
-    processes: int
-    tasks: int
-    memory_bytes: int
-    cpu_seconds: float
+    started: int
+    """In ticks since boot: with the pid it names a process for good."""
+    own_seconds: float
+    children_seconds: float
+    """Of the children that it waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of one process, by kind."""
+
+    anonymous_bytes: int
+    other_bytes: int
+    """Shared and huge pages, what is swapped out, and the page tables."""
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -27,22 +37,42 @@ def descendants(pid: int) -> Iterator[int]:
         pending.extend(_children(child))
 
 
-def measure(root: int, shared_bytes: int) -> Tree:
-    """The tree below `root`. `shared_bytes` per process are the root's own pages, which forks share until written."""
-    processes, tasks, memory, cpu = 0, 0, 0, 0.0
-    for pid in descendants(root):
+def times(pid: int) -> Times:
+    """Raises OSError where the process is gone."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    own, children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+    return Times(int(fields[19]), own * _TICK_SECONDS, children * _TICK_SECONDS)
+
+
+def memory(pid: int) -> Memory:
+    """Raises OSError where the process is gone, KeyError for a zombie."""
+    fields = _status(pid)
+    other = ("RssShmem", "HugetlbPages", "VmSwap", "VmPTE")
+    return Memory(_kibibytes(fields["RssAnon"]), sum(_kibibytes(fields[name]) for name in other))
+
+
+def proportional_bytes(pid: int) -> int:
+    """Anonymous pages, each divided by the number of those that share it: exact, and four times as costly to read.
+
+    Raises OSError where the process is gone.
+    """
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii", errors="replace") as file:
+        fields = dict(line.rstrip("\n").partition(":")[::2] for line in file)
+    return _kibibytes(fields["Pss_Anon"])
+
+
+def open_files(pid: int) -> Iterator[os.stat_result]:
+    """What a process holds open; those that it closes meanwhile are left out."""
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return
+    for number in numbers:
         try:
-            fields = _status(pid)
-            times = _stat(pid)
-        except (OSError, ValueError, IndexError):
+            yield os.stat(f"/proc/{pid}/fd/{number}")
+        except OSError:
             continue
-        if "VmRSS" not in fields:  # a zombie
-            continue
-        processes += 1
-        tasks += int(fields["Threads"])
-        memory += max(0, _kibibytes(fields["RssAnon"]) - shared_bytes) + _kibibytes(fields["RssShmem"])
-        cpu += times
-    return Tree(processes, tasks, memory, cpu)
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -84,13 +114,6 @@ def _children(pid: int) -> list[int]:
 def _status(pid: int) -> dict[str, str]:
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
         return dict(line.rstrip("\n").partition(":\t")[::2] for line in file)
-
-
-def _stat(pid: int) -> float:
-    """Seconds of this process and of the children it waited for."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    return sum(int(value) for value in fields[11:15]) * _TICK_SECONDS
 
 
 def _kibibytes(value: str) -> int:

@@ -21,15 +21,17 @@ class Scratch:
         self.is_mount = os.stat(path).st_dev != os.stat(path.parent).st_dev
         self._empty = self._of_file_system() if self.is_mount else Usage(0, 0)
 
-    def usage(self, max_inodes: int) -> Usage:
+    def usage(self, max_inodes: int, deleted_bytes: int = 0) -> Usage:
         """Bytes and inodes in use; the walk stops counting above `max_inodes`.
 
+        `deleted_bytes` are those of open files that no walk can find.
         A folder that is closed to us or too deep to be named is as many: else it would be where to hide bytes.
         """
         if self.is_mount:
             now = self._of_file_system()
             return Usage(now.bytes - self._empty.bytes, now.inodes - self._empty.inodes)
-        return self._walk(max_inodes)
+        walked = self._walk(max_inodes)
+        return Usage(walked.bytes + deleted_bytes, walked.inodes)
 
     def _of_file_system(self) -> Usage:
         state = os.statvfs(self.path)
