@@ -120,6 +120,16 @@ async def test_a_declared_size_is_refused_before_the_body_is_read(house):
     assert (problem["status"], problem["limit"], problem["value"]) == (413, "max_body_bytes", 5_000_000)
 
 
+async def test_a_client_that_sends_a_large_body_before_it_reads_gets_its_answer(house):
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(house.url.rsplit(":", 1)[1]))
+    head = f"POST /v1/executions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.key}\r\nContent-Length: 5000000"
+    writer.write(head.encode() + b"\r\n\r\n" + bytes(5_000_000))
+    await writer.drain()
+    answer = await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 async def test_an_endless_body_is_refused_while_it_arrives(house):
     async def endless() -> AsyncIterator[bytes]:
         while True:

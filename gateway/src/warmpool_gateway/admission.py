@@ -1,5 +1,6 @@
 """Whether a program may be run at all: decided from the request alone, before anything is asked of anyone."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,12 +55,9 @@ def admit(request: ExecutionRequest, pool: PoolSettings) -> Program:
             raise InvalidRequest("timeout_seconds: limits.wall_seconds says it too", field="timeout_seconds")
         lowered["wall_seconds"] = request.timeout_seconds
     limits = _lower(pool.limits, lowered, by_timeout=request.timeout_seconds is not None)
-    context = json_bytes(request.context)
-    if len(context) > CONTEXT_BYTES:
-        raise _too_large("context", "context_bytes", CONTEXT_BYTES, len(context))
     return Program(
         code=request.code,
-        context=context,
+        context=_context(request.context),
         limits={name: getattr(limits, name) for name in lowered},
         wall_seconds=limits.wall_seconds,
         validate=request.validate,
@@ -76,6 +74,27 @@ def _check_code(code: str, most: int) -> None:
     if size != len(code) and (lone := _SURROGATE.search(code)):
         offset = lone.start()
         raise InvalidRequest(f"code: a lone surrogate at offset {offset}", field="code", offset=offset)
+
+
+def _context(value: Any) -> bytes:
+    context = json_bytes(value)
+    if len(context) > CONTEXT_BYTES:
+        raise _too_large("context", "context_bytes", CONTEXT_BYTES, len(context))
+    if b"null" in context and _holds_infinity(value):  # 1e999 is read as one, and written as null
+        raise InvalidRequest("context: a number that no double holds", field="context")
+    return context
+
+
+def _holds_infinity(value: Any) -> bool:
+    match value:
+        case float():
+            return math.isinf(value)
+        case list():
+            return any(map(_holds_infinity, value))
+        case dict():
+            return any(map(_holds_infinity, value.values()))
+        case _:
+            return False
 
 
 def _lower(limits: Limits, lowered: Mapping[str, float], *, by_timeout: bool) -> Limits:

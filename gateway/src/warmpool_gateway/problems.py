@@ -1,8 +1,10 @@
 """Errors as RFC 9457 problem documents: the one place where the tree of `warmpool.errors` meets HTTP."""
 
+import asyncio
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -10,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from warmpool.errors import (
     Forbidden,
@@ -30,6 +33,9 @@ from warmpool_gateway.body import MalformedBody, SlowBody, WrongMediaType
 from warmpool_gateway.encoding import json_bytes
 
 MEDIA_TYPE: Final = "application/problem+json"
+
+LINGER_SECONDS: Final = 1.0
+LINGER_BYTES: Final = 16 * 1024 * 1024  # some 10 ms to take in
 
 STATUSES: Final[Mapping[type[WarmpoolError], tuple[int, str]]] = {
     MalformedBody: (400, "The body is not JSON"),
@@ -54,25 +60,61 @@ logger = logging.getLogger(__name__)
 
 
 def problem(
-    status: int, title: str, detail: str, *, name: str, fields: Mapping[str, Any] | None = None, retry: float = 0.0
+    status: int,
+    title: str,
+    detail: str,
+    *,
+    name: str,
+    fields: Mapping[str, Any] | None = None,
+    retry: float = 0.0,
+    unread: bool = False,
 ) -> Response:
-    """A problem document; `fields` are its extension members, `retry` is in seconds."""
+    """A problem document; `fields` are its extension members, `retry` is in seconds.
+
+    `unread` says that the rest of the request's body is still on its way.
+    """
     document = {"type": f"urn:warmpool:problem:{name}", "title": title, "status": status, "detail": detail}
     headers = {}
     if retry:
         headers["Retry-After"] = str(max(1, math.ceil(retry)))
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="warmpool"'
-    if status in (408, 413):
-        headers["Connection"] = "close"  # the rest of the body is still on its way
-    return Response(json_bytes({**(fields or {}), **document}), status, headers, MEDIA_TYPE)
+    kind = LastResponse if unread else Response
+    return kind(json_bytes({**(fields or {}), **document}), status, headers, MEDIA_TYPE)
+
+
+class LastResponse(Response):
+    """Answers while the request still arrives, hears out the rest for a moment, and closes the connection.
+
+    A connection that is closed over unread bytes is reset, and a client that sends before it reads then loses
+    the answer too.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.headers["Connection"] = "close"
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                await _hear_out(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _hear_out(receive: Receive) -> None:
+    heard, more = 0, True
+    while more and heard < LINGER_BYTES:
+        message = await receive()
+        heard += len(message.get("body", b""))
+        more = message.get("more_body", False)
 
 
 def problem_of(fault: WarmpoolError) -> Response:
     status, title = next(STATUSES[kind] for kind in type(fault).__mro__ if kind in STATUSES)
     retry = fault.retry_after if isinstance(fault, RetryLater) else 0.0
     fields = {"retry_after_seconds": retry, **fault.fields} if retry else fault.fields
-    return problem(status, title, fault.message, name=_snake(type(fault).__name__), fields=fields, retry=retry)
+    name = _snake(type(fault).__name__)
+    unread = isinstance(fault, SlowBody) or (isinstance(fault, TooLarge) and fault.fields["field"] == "body")
+    return problem(status, title, fault.message, name=name, fields=fields, retry=retry, unread=unread)
 
 
 def invalid(errors: Sequence[ErrorDetails]) -> InvalidRequest:
