@@ -22,8 +22,9 @@ HEADER: Final = struct.Struct(">IB")
 """Length of the body in bytes (unsigned 32-bit, big-endian), then the message type (one byte)."""
 
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
-"""A frame above this is a protocol error. The largest honest one is a result: 256 KiB of value and two
-streams of 64 KiB, each byte of which JSON may write as six (control characters)."""
+"""A frame above this is a protocol error. The largest is a result: two streams of 64 KiB, each byte of which
+JSON may write as six (control characters), and a value of 320 KiB, as much as a sandbox takes from a program,
+which grows to 1.2 MB where it is a forged list of 1e15, written anew as 1000000000000000.0."""
 
 MAX_DEPTH: Final = 128
 """Levels of a body's arrays and objects, its own included. Far above an honest value, far below where any
@@ -276,8 +277,9 @@ class FrameReader:
     """Turns bytes, in any portions, into frames. Holds at most one frame's bytes and one portion."""
 
     def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self.max_body_bytes = max_body_bytes
+        """May be changed between two frames, of one portion too."""
         self._buffer = bytearray()
-        self._max_body_bytes = max_body_bytes
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Every frame that is complete with this portion.
@@ -287,8 +289,8 @@ class FrameReader:
         self._buffer += data
         while len(self._buffer) >= HEADER.size:
             length, number = HEADER.unpack_from(self._buffer)
-            if length > self._max_body_bytes:
-                raise ProtocolError(f"frame of {length} bytes is over the {self._max_body_bytes} allowed")
+            if length > self.max_body_bytes:
+                raise ProtocolError(f"frame of {length} bytes is over the {self.max_body_bytes} allowed")
             try:
                 type = Message(number)
             except ValueError as fault:

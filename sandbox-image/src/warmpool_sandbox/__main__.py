@@ -26,21 +26,54 @@ def main(arguments: Sequence[str] | None = None) -> None:
     serving.add_argument("--pool", default="default", help="the pool's name (default: %(default)s)")
     serving.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serving.add_argument("--port", type=int, default=8888, help="port; 0 takes a free one (default: %(default)s)")
-    serving.add_argument("--key-file", type=Path, required=True, help="file with the pool's key, at least 32 bytes")
     serving.add_argument(
-        "--limits", type=json.loads, default={}, help="limits lower than the defaults, as a JSON object"
+        "--key-file", type=_key, required=True, dest="key", help="file with the pool's key, at least 32 bytes"
+    )
+    serving.add_argument(
+        "--limits", type=_limits, default=Limits(), help="limits lower than the defaults, as a JSON object"
     )
     probing = commands.add_parser("probe", help="try every wall and print which hold; exit code 3 below the floor")
     probing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     for command in (serving, probing):
-        command.add_argument("--scratch", type=Path, help="folder that programs may write to; emptied after each")
-        command.add_argument("--tools", type=Path, help="folder that holds the tool stubs' package `servers`")
+        command.add_argument(
+            "--scratch",
+            type=_folder,
+            required=command is serving,
+            help="folder that programs may write to; emptied after each",
+        )
+        command.add_argument("--tools", type=_folder, help="folder that holds the tool stubs' package `servers`")
         command.add_argument(
             "--min-landlock-abi", type=int, default=probe.MIN_LANDLOCK_ABI, help="the floor (default: %(default)s)"
         )
     options = parser.parse_args(arguments)
     _protect()
     sys.exit(asyncio.run(_serve(options) if options.command == "serve" else _probe(options)))
+
+
+def _key(path: str) -> bytes:
+    try:
+        key = Path(path).read_bytes().strip()
+    except OSError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from fault
+    if len(key) < 32:
+        raise argparse.ArgumentTypeError(f"{path} holds {len(key)} bytes, 32 are the least")
+    return key
+
+
+def _folder(path: str) -> Path:
+    if not Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is not a folder")
+    return Path(path).absolute()
+
+
+def _limits(text: str) -> Limits:
+    try:
+        requested = json.loads(text)
+        if not isinstance(requested, dict):
+            raise ValueError(f"{text} is not a JSON object")
+        return Limits().lowered(requested)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from fault
 
 
 def _protect() -> None:
@@ -62,20 +95,13 @@ async def _probe(options: argparse.Namespace) -> int:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    key = options.key_file.read_bytes().strip()
-    if len(key) < 32:
-        sys.stderr.write(f"warmpool-sandbox: --key-file: {options.key_file} holds {len(key)} bytes, 32 are the least\n")
-        return 2
-    if options.scratch is None:
-        sys.stderr.write("warmpool-sandbox: --scratch: name the folder that programs may write to\n")
-        return 2
     slot = Slot(options.scratch, options.tools)
     report = await probe.probe(slot, options.min_landlock_abi)
     if not report.meets_floor:
         sys.stderr.write(report.to_table() + "\n")
         slot.close()
         return BELOW_FLOOR
-    supervisor = Supervisor(slot, pod=options.pod, pool=options.pool, key=key, limits=Limits().lowered(options.limits))
+    supervisor = Supervisor(slot, pod=options.pod, pool=options.pool, key=options.key, limits=options.limits)
     server = await serve(supervisor, options.host, options.port)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,7 +111,7 @@ async def _serve(options: argparse.Namespace) -> int:
     sys.stdout.flush()
     await supervisor.stopped.wait()
     server.close()
-    await asyncio.sleep(0)  # the last result's bytes leave before the transports are closed
+    await supervisor.farewell()
     return 0
 
 

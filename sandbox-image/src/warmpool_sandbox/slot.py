@@ -29,6 +29,7 @@ class Slot:
         self._walls = walls
         self._zygote: ZygoteProcess | None = None
         self._execution: Execution | None = None
+        self._cancelled = False
         self._changing = asyncio.Lock()
         """Held while zygotes are exchanged; a program that arrives then waits."""
         self._baseline: residue.Baseline
@@ -65,11 +66,13 @@ class Slot:
             execution = self._execution = Execution(self._zygote, self._scratch, limits, on_tool_call)
             execution.start(program, self._uid_tasks, self._shared_bytes)
         except (ZygoteLost, OSError) as fault:
-            self._execution = None
+            self._execution, self._cancelled = None, False
             error = ProgramError(type="SandboxLost", message=f"the program could not be started: {fault}")
             return Outcome(execution=execution_id, status=Status.PLATFORM_ERROR, error=error, residue=("zygote: lost",))
+        if self._cancelled:
+            self.cancel()
         ended = await execution.done
-        self._execution = None
+        self._execution, self._cancelled = None, False
         return self._outcome(execution_id, execution, ended)
 
     def _outcome(self, execution_id: str, execution: Execution, ended: Ended) -> Outcome:
@@ -104,6 +107,8 @@ class Slot:
             self._execution.answer(frame)
 
     def cancel(self) -> None:
+        """Ends the program that runs or is about to."""
+        self._cancelled = True
         if self._execution is not None:
             error = ProgramError(type="Cancelled", message="the caller went away or asked for it")
             self._execution.kill(Status.CANCELLED, error)

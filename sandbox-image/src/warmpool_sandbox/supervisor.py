@@ -7,15 +7,15 @@ registry lost and rebuilt no two executions ever share this sandbox. docs/refere
 
 import asyncio
 import secrets
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from warmpool.protocol import (
+    MAX_BODY_BYTES,
     VERSION,
     Frame,
     FrameReader,
     Limits,
     Message,
-    Outcome,
     ProtocolError,
     Refusal,
     encode_frame,
@@ -27,12 +27,16 @@ from warmpool_sandbox.slot import Slot
 from warmpool_sandbox.zygote_process import ZygoteLost
 
 _HANDSHAKE_SECONDS: Final = 5.0
+_HANDSHAKE_BYTES: Final = 4096
+"""A peer that has proved nothing gets no more of our memory."""
+_MAX_NONCE_CHARACTERS: Final = 64
+_FAREWELL_SECONDS: Final = 2.0
 _MAX_CONNECTIONS: Final = 64
 """One a gateway, and room for those that are just being replaced."""
 
 
 class Supervisor:
-    """One sandbox. `lost` is set when it can serve no more; the process then ends and its pod is replaced."""
+    """One sandbox. `stopped` is set when it can serve no more; the process then ends and its pod is replaced."""
 
     def __init__(self, slot: Slot, *, pod: str, pool: str, key: bytes, limits: Limits) -> None:
         self.slot = slot
@@ -48,15 +52,15 @@ class Supervisor:
         self._draining = False
         self._task: asyncio.Task[None] | None = None
 
-    def refusal(self, request: dict[str, Any]) -> tuple[Refusal, str] | None:
+    def refusal(self, request: dict[str, Any], limits: Limits) -> tuple[Refusal, str] | None:
         """Why a RUN message would not be started now, or None. Pure but for what it reads of this sandbox."""
         fence = request.get("fence")
         if not isinstance(request.get("execution"), str) or not isinstance(request.get("code"), str):
             return Refusal.MALFORMED, "RUN needs `execution` and `code`, both strings"
         if not isinstance(fence, int) or isinstance(fence, bool):
             return Refusal.MALFORMED, "RUN needs `fence`, a number"
-        if len(request["code"].encode("utf-8", "replace")) > self.limits.code_bytes:
-            return Refusal.MALFORMED, f"code is over code_bytes = {self.limits.code_bytes}"
+        if len(request["code"].encode("utf-8", "replace")) > limits.code_bytes:
+            return Refusal.MALFORMED, f"code is over code_bytes = {limits.code_bytes}"
         if self._draining:
             return Refusal.DRAINING, "this sandbox is shutting down"
         if self._execution is not None:
@@ -66,11 +70,12 @@ class Supervisor:
         return None
 
     def run(self, connection: "Connection", body: bytes, request: dict[str, Any]) -> None:
-        refused = self.refusal(request)
+        limits = self.limits
         try:
-            limits = self.limits.lowered(request.get("limits") or {})
-        except (ValueError, AttributeError) as fault:
-            refused = refused or (Refusal.MALFORMED, str(fault))
+            limits = limits.lowered(_object(request.get("limits") or {}, "limits"))
+            refused = self.refusal(request, limits)
+        except ValueError as fault:
+            refused = Refusal.MALFORMED, str(fault)
         if refused is not None:
             reason, message = refused
             answer = {"execution": str(request.get("execution")), "reason": reason.value, "message": message}
@@ -84,7 +89,7 @@ class Supervisor:
     async def _run(self, connection: "Connection", body: bytes, execution: str, limits: Limits) -> None:
         outcome = await self.slot.run(execution, body, limits, connection.send)
         self._owner = self._execution = None
-        connection.send(_result_frame(outcome))
+        connection.send(encode_frame(Message.RESULT, outcome.to_json()))
         usable = outcome.clean and not self._draining
         if usable:
             try:
@@ -120,9 +125,17 @@ class Supervisor:
         if self._execution is None:
             self._finish()
 
+    async def farewell(self) -> None:
+        """Closes the connections once their last bytes have left; a gateway that does not read is not waited for."""
+        closing = [connection.close() for connection in self.connections]
+        if closing:
+            await asyncio.wait(closing, timeout=_FAREWELL_SECONDS)
 
-def _result_frame(outcome: Outcome) -> bytes:
-    return encode_frame(Message.RESULT, outcome.to_json())
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is not an object")
+    return value
 
 
 class Connection(asyncio.Protocol):
@@ -130,10 +143,11 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._reader = FrameReader()
+        self._reader = FrameReader(_HANDSHAKE_BYTES)
         self._nonce = secrets.token_hex(16)
         self._proven = False
         self._transport: asyncio.Transport | None = None
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._handshake: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -143,7 +157,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         self._supervisor.connections.add(self)
-        self._handshake = asyncio.get_running_loop().call_later(_HANDSHAKE_SECONDS, self._close)
+        self._handshake = asyncio.get_running_loop().call_later(_HANDSHAKE_SECONDS, self._abort)
         hello = {"v": VERSION, "pod": self._supervisor.pod, "pool": self._supervisor.pool, "nonce": self._nonce}
         self.send(encode_frame(Message.HELLO, hello))
 
@@ -152,7 +166,7 @@ class Connection(asyncio.Protocol):
             for frame in self._reader.feed(data):
                 self._take(frame)
         except ProtocolError:
-            self._close()
+            self._abort()
 
     def _take(self, frame: Frame) -> None:
         if not self._proven:
@@ -171,13 +185,14 @@ class Connection(asyncio.Protocol):
     def _authenticate(self, frame: Frame) -> None:
         message = frame.json()
         nonce = message.get("nonce")
-        if frame.type is not Message.AUTH or message.get("v") != VERSION or not isinstance(nonce, str):
+        if frame.type is not Message.AUTH or message.get("v") != VERSION or not _is_nonce(nonce):
             raise ProtocolError("expected AUTH {v, proof, nonce}")
         supervisor = self._supervisor
-        parts = {"pod": supervisor.pod, "supervisor_nonce": self._nonce, "gateway_nonce": nonce[:64]}
+        parts = {"pod": supervisor.pod, "supervisor_nonce": self._nonce, "gateway_nonce": nonce}
         if not same_proof(message.get("proof"), gateway_proof(supervisor.key, **parts)):
             raise ProtocolError("wrong proof")
         self._proven = True
+        self._reader.max_body_bytes = MAX_BODY_BYTES
         if self._handshake is not None:
             self._handshake.cancel()
         ready = {"proof": supervisor_proof(supervisor.key, **parts), "limits": supervisor.limits.as_dict()}
@@ -187,14 +202,25 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def _close(self) -> None:
+    def close(self) -> "asyncio.Future[None]":
+        """Takes nothing more, sends what is left; done once the connection is closed."""
+        if self._transport is not None:
+            self._transport.close()
+        return self._closed
+
+    def _abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._closed.set_result(None)
         if self._handshake is not None:
             self._handshake.cancel()
         self._supervisor.lost(self)
+
+
+def _is_nonce(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and value.isascii() and 0 < len(value) <= _MAX_NONCE_CHARACTERS
 
 
 async def serve(supervisor: Supervisor, host: str, port: int) -> asyncio.Server:

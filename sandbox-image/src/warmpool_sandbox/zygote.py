@@ -36,9 +36,8 @@ PRELOADED: Final = (
 def main() -> NoReturn:
     """`zygote SCRATCH TOOLS|- SUPERVISOR_PID WALLS_JSON`, with the control socket as descriptor 3."""
     scratch, tools, supervisor, walls_json = sys.argv[1:5]
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(supervisor):
-        sys.exit("the supervisor is gone")
+    # No parent-death signal: it would leave the program's tree behind. At end of file on the control socket, which
+    # comes with the supervisor's end, the tree is killed first.
     control = socket.socket(fileno=CONTROL)
     tools_path = None if tools == "-" else Path(tools)
     zygote = Zygote(control, Path(scratch), tools_path, int(supervisor), confinement.Walls(**json.loads(walls_json)))
