@@ -47,7 +47,7 @@ def times(pid: int) -> Times:
 
 def memory(pid: int) -> Memory:
     """Raises OSError where the process is gone, KeyError for a zombie."""
-    fields = _status(pid)
+    fields = _living_status(pid)
     other = ("RssShmem", "HugetlbPages", "VmSwap", "VmPTE")
     return Memory(_kibibytes(fields["RssAnon"]), sum(_kibibytes(fields[name]) for name in other))
 
@@ -57,22 +57,23 @@ def proportional_bytes(pid: int) -> int:
 
     Raises OSError where the process is gone.
     """
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii", errors="replace") as file:
+    task = _living_status(pid)["Pid"]
+    with open(f"/proc/{pid}/task/{task}/smaps_rollup", encoding="ascii", errors="replace") as file:
         fields = dict(line.rstrip("\n").partition(":")[::2] for line in file)
     return _kibibytes(fields["Pss_Anon"])
 
 
 def open_files(pid: int) -> Iterator[os.stat_result]:
-    """What a process holds open; those that it closes meanwhile are left out."""
-    try:
-        numbers = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return
-    for number in numbers:
-        try:
-            yield os.stat(f"/proc/{pid}/fd/{number}")
-        except OSError:
-            continue
+    """What a process holds open, each of its threads in a table of its own if it likes.
+
+    Those that it closes meanwhile are left out.
+    """
+    for task in _listed(f"/proc/{pid}/task"):
+        for number in _listed(f"/proc/{pid}/task/{task}/fd"):
+            try:
+                yield os.stat(f"/proc/{pid}/task/{task}/fd/{number}")
+            except OSError:
+                continue
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -102,17 +103,37 @@ def _real_uid(pid: int) -> int:
 
 def _children(pid: int) -> list[int]:
     found: list[int] = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
+    for task in _listed(f"/proc/{pid}/task"):
+        try:
             with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
                 found.extend(int(child) for child in file.read().split())
-    except OSError:
-        return found
+        except OSError:
+            continue
     return found
 
 
-def _status(pid: int) -> dict[str, str]:
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _living_status(pid: int) -> dict[str, str]:
+    """That of a thread which lives: once a process's first thread has ended, its own status says nothing more."""
+    fields = _status(pid)
+    for task in _listed(f"/proc/{pid}/task") if "RssAnon" not in fields else ():
+        try:
+            fields = _status(pid, task)
+        except OSError:
+            continue
+        if "RssAnon" in fields:
+            break
+    return fields
+
+
+def _status(pid: int, task: int | str | None = None) -> dict[str, str]:
+    with open(f"/proc/{pid}/task/{task or pid}/status", encoding="utf-8", errors="replace") as file:
         return dict(line.rstrip("\n").partition(":\t")[::2] for line in file)
 
 
