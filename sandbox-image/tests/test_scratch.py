@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,3 +190,30 @@ def test_counting_stops_soon_above_the_limit(scratch: Scratch, folder: Path):
 def test_what_is_too_deep_to_be_counted_is_over_the_limit(scratch: Scratch, folder: Path):
     dig(folder, DEPTH)
     assert scratch.usage(10_000).inodes > 10_000
+
+
+LEFT_BY_ANOTHER_LIFE = """
+import sys
+from pathlib import Path
+from warmpool_sandbox.scratch import Scratch
+folder = Path(sys.argv[1])
+(folder / "left").write_bytes(bytes(1 << 20))
+scratch = Scratch(folder)
+scratch.wipe()
+(folder / "new").write_bytes(bytes(1 << 20))
+print(scratch.usage(10).bytes >> 20)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a file system of its own needs root to mount it")
+def test_what_an_earlier_life_left_on_its_file_system_is_not_the_next_ones_to_use(folder: Path) -> None:
+    script = 'mount -t tmpfs -o size=8m none "$1" && exec "$2" -c "$3" "$1"'
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"]
+    ran = subprocess.run(
+        [*command, str(folder), sys.executable, LEFT_BY_ANOTHER_LIFE],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        timeout=30,
+        check=True,
+    )
+    assert ran.stdout == b"1\n"

@@ -19,13 +19,13 @@ class Scratch:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.is_mount = os.stat(path).st_dev != os.stat(path.parent).st_dev
-        self._empty = self._of_file_system() if self.is_mount else Usage(0, 0)
+        self._empty = Usage(0, 0)  # what its file system uses by itself; known after the first wipe
 
     def usage(self, max_inodes: int, deleted_bytes: int = 0) -> Usage:
         """Bytes and inodes in use; the walk stops counting above `max_inodes`.
 
-        `deleted_bytes` are those of open files that no walk can find.
         A folder that is closed to us or too deep to be named is as many: else it would be where to hide bytes.
+        `deleted_bytes` are those of open files that a walk cannot find.
         """
         if self.is_mount:
             now = self._of_file_system()
@@ -67,6 +67,8 @@ class Scratch:
             _empty_folder(root)
         finally:
             os.close(root)
+        if self.is_mount:
+            self._empty = self._of_file_system()
 
     def is_empty(self) -> bool:
         with os.scandir(self.path) as entries:
