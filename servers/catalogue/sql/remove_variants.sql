@@ -1,4 +1,3 @@
 -- Clears the variants of every product that was there before and is written anew. In: tenant.
-DELETE FROM variants AS variant
-USING batch_written
-WHERE variant.tenant = %(tenant)s AND variant.product_id = batch_written.id AND NOT batch_written.created
+DELETE FROM variants
+WHERE tenant = %(tenant)s AND product_id = ANY(ARRAY(SELECT id FROM batch_written WHERE NOT created))

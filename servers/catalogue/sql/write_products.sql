@@ -19,7 +19,11 @@ WITH written AS (
         batch.text_hash, batch.row_hash
     FROM batch
     LEFT JOIN batch_embeddings USING (id)
-    LEFT JOIN products AS known ON known.tenant = %(tenant)s AND known.id = batch.id
+    LEFT JOIN LATERAL (
+        SELECT product.row_hash, product.embedding FROM products AS product
+        WHERE product.tenant = %(tenant)s AND product.id = batch.id
+        LIMIT 1
+    ) AS known ON true
     WHERE known.row_hash IS DISTINCT FROM batch.row_hash
     ON CONFLICT (tenant, id) DO UPDATE SET
         sku = excluded.sku, title = excluded.title, description = excluded.description, vendor = excluded.vendor,
