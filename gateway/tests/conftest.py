@@ -264,7 +264,7 @@ class House:
     async def add_pod(self, name: str = "pod-1", script: Script = echo) -> ScriptedSupervisor:
         pod = await ScriptedSupervisor(name, script=script).start()
         self.pods.append(pod)
-        await self.registry.register(name, pod.address, max_executions=1000, max_age_seconds=3600)
+        await self.registry.register(name, pod.address, max_executions=100_000, max_age_seconds=3600)
         return pod
 
     def request(self, method: str, path: str, **options: Any) -> Any:
