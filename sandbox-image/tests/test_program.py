@@ -522,6 +522,7 @@ def test_a_tool_error_keeps_its_fields(error):
         ("MemoryError()", "memory_limit", "memory_bytes"),
         ("OSError(28, 'No space left on device')", "disk_limit", "scratch_bytes"),
         ("OSError(27, 'File too large')", "disk_limit", "file_bytes"),
+        ("OSError(12, 'Cannot allocate memory')", "memory_limit", "memory_bytes"),
         ("OSError(24, 'Too many open files')", "user_error", "open_files"),
         ("BlockingIOError(11, 'Resource temporarily unavailable')", "user_error", "processes"),
         ('RuntimeError("can\'t start new thread")', "user_error", "processes"),

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import dataclass
 from io import BytesIO
+from textwrap import dedent
 from typing import Any, Final
 
 import aiohttp
@@ -59,7 +60,7 @@ class Caller:
 
     async def run(self, code: str, *, seconds: float = 5.0, **more: Any) -> dict[str, Any]:
         """Runs a program that may take `seconds`: how it ended, which must be known a second after that at most."""
-        answer = await self.post("/v1/executions", {"code": code, "timeout_seconds": seconds, **more})
+        answer = await self.post("/v1/executions", {"code": dedent(code), "timeout_seconds": seconds, **more})
         assert answer.status == 200, answer
         assert answer.seconds < seconds + SLACK_SECONDS, answer
         execution: dict[str, Any] = answer.body

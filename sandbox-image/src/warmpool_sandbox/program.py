@@ -9,10 +9,12 @@ import builtins
 import errno
 import io
 import linecache
+import os
 import sys
 import traceback
 import types
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -30,6 +32,7 @@ _LIMIT_OF_ERRNO: Final = {
     errno.ENOSPC: (Status.DISK_LIMIT, "scratch_bytes"),
     errno.EDQUOT: (Status.DISK_LIMIT, "scratch_bytes"),
     errno.EFBIG: (Status.DISK_LIMIT, "file_bytes"),
+    errno.ENOMEM: (Status.MEMORY_LIMIT, "memory_bytes"),
     errno.EMFILE: (Status.USER_ERROR, "open_files"),
     errno.EAGAIN: (Status.USER_ERROR, "processes"),
 }
@@ -298,10 +301,18 @@ def _limit_behind(fault: BaseException) -> tuple[Status, str | None]:
     if isinstance(fault, MemoryError):
         return Status.MEMORY_LIMIT, "memory_bytes"
     if isinstance(fault, OSError) and fault.errno in _LIMIT_OF_ERRNO:
-        return _LIMIT_OF_ERRNO[fault.errno]
+        status, limit = _LIMIT_OF_ERRNO[fault.errno]
+        return status, "scratch_inodes" if limit == "scratch_bytes" and _is_out_of_inodes() else limit
     if isinstance(fault, RuntimeError) and "can't start new thread" in str(fault):
         return Status.USER_ERROR, "processes"
     return Status.USER_ERROR, None
+
+
+def _is_out_of_inodes() -> bool:
+    """A full file system says the same whichever it has run out of."""
+    with suppress(OSError):  # the program removed the folder that it is in
+        return os.statvfs(".").f_favail == 0
+    return False
 
 
 def _text(fault: BaseException) -> str:

@@ -17,6 +17,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import io
 import json
 import math
 import pathlib
@@ -27,6 +28,8 @@ from typing import Any, Final
 MAX_DEPTH: Final = 64
 
 _VIEWS: Final = (KeysView, ItemsView, ValuesView)
+_NO_ARRAYS: Final = (bytes, bytearray, memoryview, io.IOBase)
+"""Sequences and iterators that nobody means as arrays."""
 _AS_TEXT: Final = (decimal.Decimal, fractions.Fraction, uuid.UUID, pathlib.PurePath)
 
 
@@ -40,10 +43,16 @@ class NotJson(Exception):
 
 def to_json(value: Any) -> str:
     """JSON text. Raises NotJson, naming the part and its type."""
+    plain = _plain(value, "result", 0)  # apart: a generator of the program may raise a ValueError of its own
     try:
-        return json.dumps(_plain(value, "result", 0), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError as fault:  # an integer of more digits than CPython will print
-        raise NotJson("result", f"has a number that cannot be written: {fault}", "return it as a string") from fault
+        return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError as fault:
+        raise _too_many_digits("result", fault) from fault
+
+
+def _too_many_digits(path: str, fault: ValueError) -> NotJson:
+    """Of an integer that CPython will not print."""
+    return NotJson(path, f"has a number that cannot be written: {fault}", "return it as a string")
 
 
 def _plain(value: Any, path: str, depth: int) -> Any:
@@ -81,7 +90,7 @@ def _container(value: Any, path: str, depth: int) -> Any:
         return _object(value, path, depth)
     if isinstance(value, Set) and not isinstance(value, _VIEWS):
         value = _sorted(value)
-    if isinstance(value, (Sequence, Iterator, *_VIEWS)) and not isinstance(value, (bytes, bytearray, memoryview)):
+    if isinstance(value, (Sequence, Iterator, *_VIEWS)) and not isinstance(value, _NO_ARRAYS):
         return [_plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     remedy = (
         "decode it to a string" if isinstance(value, (bytes, bytearray)) else "return strings, numbers, lists and dicts"
@@ -114,5 +123,8 @@ def _key(key: Any, path: str) -> str:
     if isinstance(key, bool) or key is None:
         return json.dumps(key)
     if isinstance(key, (int, float, datetime.date, datetime.time, *_AS_TEXT)):
-        return str(_plain(key, path, 0))
+        try:
+            return str(_plain(key, path, 0))
+        except ValueError as fault:
+            raise _too_many_digits(path, fault) from fault
     raise NotJson(path, f"has a key of type {type(key).__qualname__}", "make the keys strings")
