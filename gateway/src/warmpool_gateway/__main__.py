@@ -1,6 +1,8 @@
 """`python -m warmpool_gateway`: the gateway, from the environment's settings."""
 
 import argparse
+import socket
+from contextlib import suppress
 
 import uvicorn
 
@@ -14,10 +16,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8080, help="port (default: %(default)s)")
     parser.add_argument("--fd", type=int, help="inherited listening socket, instead of an address")
     options = parser.parse_args()
-    uvicorn.run(
-        create_app(Settings()), host=options.host, port=options.port, fd=options.fd, backlog=4096,
+    config = uvicorn.Config(
+        create_app(Settings()), host=options.host, port=options.port, backlog=4096,
         loop="uvloop", http="httptools", access_log=False, log_level="warning", timeout_graceful_shutdown=5,
     )  # fmt: skip
+    # uvicorn takes a descriptor of its own `fd` for a unix socket; Nagle stays on then, and every answer waits 40 ms.
+    inherited = None if options.fd is None else [socket.socket(fileno=options.fd)]
+    with suppress(KeyboardInterrupt):  # Ctrl-C, after an orderly end
+        uvicorn.Server(config).run(sockets=inherited)
 
 
 if __name__ == "__main__":
