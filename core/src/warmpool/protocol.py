@@ -46,9 +46,9 @@ class Message(IntEnum):
     REFUSED = 6  # S→G: {execution, reason, message}; the run did not start
     RESULT = 7  # S→G: an `Outcome` as JSON
     TOOL_CALL = 8  # C→S→G: {id, tool, arguments}
-    TOOL_RESULT = 9  # G→S→C: {id, value} or {id, error: {type, message, ...}}
-    PROGRAM = 10  # S→C: {code, context, validate, limits}
-    VALUE = 11  # C→S: {value} or {error, status}; the child's last word
+    TOOL_RESULT = 9  # G→S→C: {id, value} or {id, error: {type, code, message, fields}}
+    PROGRAM = 10  # S→C: the body of RUN as it came
+    VALUE = 11  # C→S: {status, value} or {status, error}; the child's last word
 
 
 class Status(StrEnum):
