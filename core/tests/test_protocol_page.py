@@ -29,6 +29,8 @@ from warmpool.protocol import (
     gateway_proof,
     supervisor_proof,
 )
+from warmpool_gateway import pods
+from warmpool_sandbox import execution, supervisor
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "protocol.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -56,6 +58,23 @@ def test_it_states_the_constants():
     assert f"0 to {MAX_BODY_BYTES} |" in section("Frames")
     assert f"at most {MAX_DEPTH} levels" in section("Frames")
     assert HEADER.size == 5
+
+
+def test_it_states_the_bounds_of_both_ends():
+    flat = " ".join(TEXT.split())
+    for words in (
+        f"takes bodies of at most {supervisor._HANDSHAKE_BYTES} bytes",
+        f"takes up to {supervisor._MAX_CONNECTIONS} connections",
+        f"1 to {supervisor._MAX_NONCE_CHARACTERS} ASCII characters",
+        f"waits {supervisor._HANDSHAKE_SECONDS:g} seconds for `AUTH`",
+        f"gives a gateway {supervisor._FAREWELL_SECONDS:g} seconds to read",
+        f"{execution._MAX_ARGUMENT_BYTES} bytes for the arguments",
+        f"{pods.CONNECT_SECONDS:g} seconds for connection and handshake",
+        f"`wall_seconds` and {pods.GRACE_SECONDS:g} more",
+        f"{pods.CANCEL_SECONDS:g} second for the `RESULT` that follows `CANCEL`",
+    ):
+        assert words in flat
+    assert execution._MAX_CALL_ID == 2**53
 
 
 def test_its_types_are_those_of_the_code():
