@@ -100,7 +100,8 @@ def rlimits(limits: Limits, uid_tasks: int) -> RLimits:
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_NPROC, limits.processes + uid_tasks),
         (resource.RLIMIT_STACK, _STACK_BYTES),
-        (resource.RLIMIT_CORE, 0),
+        # 1, not 0: only that spares the handler of a node (core_pattern with a pipe), which keeps a program's memory.
+        (resource.RLIMIT_CORE, 1),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_SIGPENDING, 128),

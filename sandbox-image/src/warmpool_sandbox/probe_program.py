@@ -72,7 +72,7 @@ refused("limits: memory", too_much_memory, errno.ENOMEM)
 refused("limits: processes", too_many_processes, errno.EAGAIN)
 refused("limits: file size", too_large_file, errno.EFBIG)
 refused("limits: open files", lambda: [os.dup(0) for _ in range(100_000)], errno.EMFILE)
-holds("limits: no core dumps", resource.getrlimit(resource.RLIMIT_CORE) == (0, 0), "RLIMIT_CORE")
+holds("limits: no core dumps", resource.getrlimit(resource.RLIMIT_CORE) == (1, 1), "RLIMIT_CORE")
 holds(
     "environment",
     set(os.environ) <= {"HOME", "TMPDIR", "LC_ALL", "LC_CTYPE", "TZ", "PATH"},

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from warmpool.protocol import FrameReader, Limits, Message, encode_frame, encode_json
-from warmpool_sandbox import execution, kernel
+from warmpool_sandbox import execution, kernel, processes
 from warmpool_sandbox.confinement import Walls
 from warmpool_sandbox.slot import Slot
 
@@ -46,6 +46,8 @@ def say(message: dict[str, Any]) -> None:
 async def answer(slot: Slot, request: dict[str, Any]) -> None:
     kernel.prctl(kernel.PR_SET_DUMPABLE, int(request["dumpable"]))
     limits = Limits(**request["limits"])
+    # An ordinary user's other processes, those of other tests among them, count against the limit, and come and go.
+    slot._uid_tasks = processes.tasks_of_user(os.getuid())
     outcome = await slot.run("redteam", encode_json(request["program"]), limits, Tools(slot).called)
     if outcome.clean:
         await slot.refresh()

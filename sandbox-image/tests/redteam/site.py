@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from redteam.table import Trial
 from support.unprivileged import AS_ROOT, Home, Place
 
 from warmpool.protocol import Limits, Outcome
-from warmpool_sandbox import kernel, seccomp, syscall_table
+from warmpool_sandbox import kernel, processes, seccomp, syscall_table
 
 ANSWER_SECONDS: Final = 30.0
 SECRET: Final = "redteam-supervisor-secret"
@@ -105,10 +105,10 @@ class Seen:
 
     outcome: Outcome
     evidence: str
-    descriptors: tuple[int, int]
-    """Of the supervisor, before and after."""
+    descriptors: int
+    """How many the supervisor has more than before its first attack."""
     next_outcome: Outcome
-    strays: list[str]
+    strays: list[int]
     """Processes that are neither supervisor nor zygote."""
 
 
@@ -125,6 +125,7 @@ class Site:
         self._neighbour: SlotProcess | None = None
         self._listeners = ExitStack()
         self._context = self._listen()
+        _, self._descriptors = self._trivial()
 
     def _owned(self, folder: Path) -> Path:
         folder.mkdir()
@@ -154,17 +155,16 @@ class Site:
         options = {"validate": validate, "limits": Limits(**trial.limits), "dumpable": "not dumpable" in self._down}
         if trial.first is not None:
             self._slot.run(trial.first, context=self._context, **options)
-        _, before = self._trivial()
         context = {**self._context, "beside": self._start_beside(trial.beside)} if trial.beside else self._context
-        outcome, after = self._slot.run(trial.code, context=context, **options)
+        outcome, _ = self._slot.run(trial.code, context=context, **options)
         seen = evidence(outcome)
         if trial.twice and outcome.status.value == "ok":
-            again, after = self._slot.run(trial.code, context=context, **options)
+            again, _ = self._slot.run(trial.code, context=context, **options)
             seen = "the same" if outcome.value == again.value else "different"
         if trial.beside:
             self._end_beside()
-        next_outcome, _ = self._trivial()
-        return Seen(outcome, seen, (before, after), next_outcome, self._strays())
+        next_outcome, descriptors = self._trivial()
+        return Seen(outcome, seen, descriptors - self._descriptors, next_outcome, self._strays())
 
     def _trivial(self) -> tuple[Outcome, int]:
         return self._slot.run("1 + 1", context=None, validate=True, limits=Limits(), dumpable=False)
@@ -192,22 +192,28 @@ class Site:
         self._neighbour.send(cancel=True)
         self._neighbour.receive()
 
-    def _strays(self) -> list[str]:
-        supervisors = [slot.process.pid for slot in (self._slot, self._neighbour) if slot is not None]
-        found = [psutil.Process(pid).children(recursive=True)[1:] for pid in supervisors]
-        strays = {process.pid: str(process) for processes in found for process in processes}
-        if AS_ROOT:  # all of this user, orphans of anybody's included
-            zygotes = [child.pid for pid in supervisors for child in psutil.Process(pid).children()]
-            for process in psutil.process_iter(["uids"]):
-                if process.info["uids"].real == self._home.uid and process.pid not in {*supervisors, *zygotes}:
-                    strays[process.pid] = str(process)
-        return list(strays.values())
+    def _strays(self) -> list[int]:
+        supervisors = {slot.process.pid for slot in (self._slot, self._neighbour) if slot is not None}
+        below = {process for supervisor in supervisors for process in processes.descendants(supervisor)}
+        zygotes = {process for process in below if psutil.Process(process).ppid() in supervisors}
+        # As root the user is the site's own, and what it runs is found wherever it hangs.
+        everywhere = _processes_of(self._home.uid) if AS_ROOT else set()
+        return sorted((below | everywhere) - supervisors - zygotes)
 
     def close(self) -> None:
         for slot in (self._slot, self._neighbour):
             if slot is not None:
                 slot.close()
         self._listeners.close()
+
+
+def _processes_of(uid: int) -> set[int]:
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if os.stat(f"/proc/{name}").st_uid == uid:
+                found.add(int(name))
+    return found
 
 
 def _unix(kind: int, address: str) -> socket.socket:
