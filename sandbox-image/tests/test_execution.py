@@ -1,6 +1,9 @@
 """Programs in a real slot: how each ends, what is kept of it, and that nothing else is."""
 
 import json
+import os
+import signal
+import subprocess
 from dataclasses import asdict
 from textwrap import dedent
 
@@ -434,3 +437,30 @@ def test_only_the_first_value_counts(run):
 
 def test_a_frame_that_is_never_finished_is_no_value(run):
     assert run(f"{SAY}os.write(3, b'\\x00\\x00\\x10\\x00\\x0b{{')\nos._exit(0)").outcome.status == "crashed"
+
+
+CROWD = """
+import os, time
+for _ in range(40):
+    if os.fork() == 0:
+        time.sleep(60)
+print(flush=True)
+time.sleep(60)
+"""
+THREAD = "import threading\nthread = threading.Thread(target=print)\nthread.start()\nthread.join()\n1"
+
+
+def test_what_the_user_started_meanwhile_does_not_count_against_a_program(sandbox_place, sandbox_home):
+    sandbox = Sandbox(sandbox_place, sandbox_home)
+    sandbox.run("1")
+    crowd = sandbox_place.start(["-c", CROWD], sandbox_home, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        crowd.stdout.readline()
+        # The count is a second old at the most, and a new zygote, which has a count of its own, is 1,000 runs away.
+        outcomes = (sandbox.run(THREAD).outcome for _ in range(900))
+        assert any(outcome.status == "ok" for outcome in outcomes)
+    finally:
+        os.killpg(crowd.pid, signal.SIGKILL)
+        crowd.wait()
+        crowd.stdout.close()
+        sandbox.close()

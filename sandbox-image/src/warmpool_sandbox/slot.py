@@ -5,6 +5,7 @@ Knows nothing of gateways. The supervisor's server, the probe and the tests driv
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from warmpool_sandbox.zygote_process import ZygoteLost, ZygoteProcess
 RUNS_PER_ZYGOTE: Final = 1000
 """A zygote is cheap to replace (about 0.1 s of CPU) and cannot be shown to be untouched for ever."""
 _ZYGOTE_GROWTH_BYTES: Final = 16 * 1024 * 1024
+_COUNT_SECONDS: Final = 1.0
+"""How old the count of the user's tasks may be: it costs 3 ms where a person's whole session runs under that user."""
 
 
 class Slot:
@@ -34,6 +37,7 @@ class Slot:
         """Held while zygotes are exchanged; a program that arrives then waits."""
         self._baseline: residue.Baseline
         self._uid_tasks = 0
+        self._counted = 0.0
         self._shared_bytes = 0
         self._rss_bytes = 0
 
@@ -48,7 +52,6 @@ class Slot:
         await zygote.start(self._scratch.path, self._tools, self._walls)
         self._zygote = zygote
         self._baseline = residue.baseline(zygote.pid, self._scratch.path)
-        self._uid_tasks = processes.tasks_of_user(os.getuid())
         self._shared_bytes = processes.anonymous_bytes(zygote.pid)
         self._rss_bytes = processes.resident_bytes(zygote.pid)
 
@@ -63,6 +66,7 @@ class Slot:
                 if self._zygote is None:
                     await self.start()
             assert self._zygote is not None
+            self._count_tasks()
             execution = self._execution = Execution(self._zygote, self._scratch, limits, on_tool_call)
             execution.start(program, self._uid_tasks, self._shared_bytes)
         except (ZygoteLost, OSError) as fault:
@@ -74,6 +78,12 @@ class Slot:
         ended = await execution.done
         self._execution, self._cancelled = None, False
         return self._outcome(execution_id, execution, ended)
+
+    def _count_tasks(self) -> None:
+        """RLIMIT_NPROC counts all tasks of this user; those of the platform and of others are not the program's."""
+        now = time.monotonic()
+        if now - self._counted > _COUNT_SECONDS:
+            self._uid_tasks, self._counted = processes.tasks_of_user(os.getuid()), now
 
     def _outcome(self, execution_id: str, execution: Execution, ended: Ended) -> Outcome:
         usage = self._scratch.usage(execution.limits.scratch_inodes)
