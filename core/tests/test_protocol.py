@@ -28,6 +28,7 @@ from warmpool.protocol import (
     encode_frame,
     encode_json,
     gateway_proof,
+    is_deep,
     same_proof,
     supervisor_proof,
 )
@@ -176,6 +177,14 @@ def test_nesting_is_bounded(opening, closing):
     decode_json(nested(MAX_DEPTH - 1))
     with pytest.raises(ProtocolError, match=f"deeper than {MAX_DEPTH}"):
         decode_json(nested(MAX_DEPTH))
+
+
+@pytest.mark.parametrize(
+    ("value", "levels"), [(1, 0), ("[[]]", 0), ([], 1), ({}, 1), ([1, [2]], 2), ({"a": [{"b": 1}], "c": []}, 3)]
+)
+def test_the_depth_of_a_value_counts_itself(value, levels):
+    assert not is_deep(value, levels)
+    assert levels == 0 or is_deep(value, levels - 1)
 
 
 def test_many_containers_side_by_side_are_not_deep():

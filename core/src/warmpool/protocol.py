@@ -249,14 +249,15 @@ def decode_json(body: bytes) -> dict[str, Any]:
         raise ProtocolError(f"body is not JSON: {fault}") from fault
     if not isinstance(message, dict):
         raise ProtocolError(f"body is a JSON {type(message).__name__}, not an object")
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(message):
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and is_deep(message):
         raise ProtocolError(f"body is nested deeper than {MAX_DEPTH} levels")
     return message
 
 
-def _is_deep(message: dict[str, Any]) -> bool:
-    level: list[Any] = [message]
-    for _ in range(MAX_DEPTH):
+def is_deep(value: Any, levels: int = MAX_DEPTH) -> bool:
+    """Whether a JSON value's arrays and objects are nested deeper than so many levels, its own included."""
+    level: list[Any] = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(levels):
         inner = (item.values() if isinstance(item, dict) else item for item in level)
         level = [item for items in inner for item in items if isinstance(item, (dict, list))]
     return bool(level)
