@@ -35,8 +35,17 @@ def test_tenants_take_turns(waiters, weights, served):
 def test_a_waiter_that_rejoins_is_next():
     line = line_of("a1 a2 b1 b2")
     first = line.next()
-    line.rejoin("a", first)
+    line.rejoin("a", first, 0)
     assert line.drain() == ["a1", "b1", "a2", "b2"]
+
+
+@pytest.mark.parametrize("back", ["a1 a2 a3", "a3 a2 a1", "a2 a3 a1"])
+def test_waiters_that_rejoin_keep_their_order(back):
+    line = line_of("a1 a2 a3 a4 a5")
+    tickets = {line.next(): ticket for ticket in range(3)}
+    for waiter in back.split():
+        line.rejoin("a", waiter, tickets[waiter])
+    assert line.drain() == ["a1", "a2", "a3", "a4", "a5"]
 
 
 def test_whoever_left_is_not_served():

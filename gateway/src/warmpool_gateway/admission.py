@@ -98,6 +98,8 @@ def _holds_infinity(value: Any) -> bool:
 
 
 def _lower(limits: Limits, lowered: Mapping[str, float], *, by_timeout: bool) -> Limits:
+    if not lowered:
+        return limits
     try:
         return limits.lowered(lowered)
     except ValueError as fault:

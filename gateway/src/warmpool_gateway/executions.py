@@ -83,6 +83,8 @@ class Executor:
         self._running: set[Execution] = set()
         self._tenants: Counter[str] = Counter()
         self._closing = False
+        self._lease_wait = metrics.lease_wait.labels(pool=self._pool.name)
+        self._run_time = metrics.run_time.labels(pool=self._pool.name)
 
     @property
     def in_flight(self) -> int:
@@ -207,7 +209,7 @@ class Executor:
         )
         execution.lease = await self._queue.acquire(ask, execution.gone)
         execution.queue_seconds = time.monotonic() - execution.arrived
-        metrics.lease_wait.labels(pool=self._pool.name).observe(execution.queue_seconds)
+        self._lease_wait.observe(execution.queue_seconds)
         return execution.lease
 
     async def _on_pod(self, execution: Execution, lease: Lease) -> Outcome | NotStarted:
@@ -215,7 +217,7 @@ class Executor:
         try:
             return await self._pods.run(lease, execution.program, execution.tools, execution.gone)
         finally:
-            metrics.run_time.labels(pool=self._pool.name).observe(time.monotonic() - started)
+            self._run_time.observe(time.monotonic() - started)
 
     async def _give_back(self, execution: Execution, *, clean: bool) -> None:
         lease, execution.lease = execution.lease, None

@@ -6,6 +6,7 @@ Time is a parameter everywhere, in seconds of any one clock.
 import math
 from collections import OrderedDict
 from collections.abc import Hashable
+from itertools import count, islice, takewhile
 from typing import Final, Generic, TypeVar
 
 W = TypeVar("W", bound=Hashable)
@@ -22,7 +23,8 @@ class Line(Generic[W]):
     """
 
     def __init__(self) -> None:
-        self._tenants: OrderedDict[str, OrderedDict[W, None]] = OrderedDict()
+        self._tenants: OrderedDict[str, OrderedDict[W, int]] = OrderedDict()  # waiter -> ticket
+        self._tickets = count()
         self._weights: dict[str, int] = {}
         self._served_in_turn = 0
         self._length = 0
@@ -30,16 +32,19 @@ class Line(Generic[W]):
     def __len__(self) -> int:
         return self._length
 
-    def join(self, tenant: str, waiter: W, weight: int = 1) -> None:
-        """To the end of its tenant's part; a tenant without waiters comes last in the round."""
-        self._tenants.setdefault(tenant, OrderedDict())[waiter] = None
-        self._weights[tenant] = weight
-        self._length += 1
+    def join(self, tenant: str, waiter: W, weight: int = 1) -> int:
+        """To the end of its tenant's part; a tenant without waiters comes last in the round. Returns a ticket."""
+        ticket = next(self._tickets)
+        self._put(tenant, waiter, weight, ticket)
+        return ticket
 
-    def rejoin(self, tenant: str, waiter: W, weight: int = 1) -> None:
-        """Back to the very front: its turn had come, and there was nothing to have."""
-        self.join(tenant, waiter, weight)
-        self._tenants[tenant].move_to_end(waiter, last=False)
+    def rejoin(self, tenant: str, waiter: W, ticket: int, weight: int = 1) -> None:
+        """Back to the front: its turn had come, and there was nothing to have. Behind those who came before it."""
+        waiters = self._put(tenant, waiter, weight, ticket)
+        waiters.move_to_end(waiter, last=False)
+        older = list(takewhile(lambda other: waiters[other] < ticket, islice(waiters, 1, None)))
+        for other in reversed(older):  # few: they had been taken out with it
+            waiters.move_to_end(other, last=False)
         self._tenants.move_to_end(tenant, last=False)
         self._served_in_turn = max(0, self._served_in_turn - 1)
 
@@ -78,6 +83,13 @@ class Line(Generic[W]):
     def drain(self) -> list[W]:
         """Everyone, in order; the line is empty then."""
         return [self.next() for _ in range(self._length)]
+
+    def _put(self, tenant: str, waiter: W, weight: int, ticket: int) -> OrderedDict[W, int]:
+        waiters = self._tenants.setdefault(tenant, OrderedDict())
+        waiters[waiter] = ticket
+        self._weights[tenant] = weight
+        self._length += 1
+        return waiters
 
     def _end_turn(self, tenant: str) -> None:
         first = next(iter(self._tenants)) == tenant

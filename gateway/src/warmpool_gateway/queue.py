@@ -42,6 +42,7 @@ class Ask:
 class _Waiter:
     ask: Ask
     lease: asyncio.Future[Lease | None]
+    ticket: int = -1
 
 
 class PoolQueue:
@@ -145,11 +146,14 @@ class PoolQueue:
     def _retry_after(self, now: float) -> float:
         return _bounded(self._drain.seconds_for(len(self._line), now))
 
-    def _join(self, waiter: _Waiter, *, again: bool = False) -> None:
+    def _join(self, waiter: _Waiter) -> None:
         if not self._line:
             self._drain.began(self.clock())
-        join = self._line.rejoin if again else self._line.join
-        join(waiter.ask.tenant, waiter, waiter.ask.weight)
+        ask = waiter.ask
+        if waiter.ticket < 0:
+            waiter.ticket = self._line.join(ask.tenant, waiter, ask.weight)
+        else:
+            self._line.rejoin(ask.tenant, waiter, waiter.ticket, ask.weight)
 
     def _serve(self) -> None:
         while self._line and self._belief.likely > 0 and self._in_flight < ACQUIRES_AT_ONCE:
@@ -197,7 +201,7 @@ class PoolQueue:
             if lease is None:
                 self._belief.refuted(attempt)
         if lease is None and not waiter.lease.done():
-            self._join(waiter, again=True)
+            self._join(waiter)
         return lease
 
     def _expire(self, waiter: _Waiter) -> None:

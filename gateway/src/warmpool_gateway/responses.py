@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
 
 from warmpool.errors import InvalidRequest, PlatformError
 from warmpool.protocol import Outcome, ProgramError, Status, Stream, Usage
@@ -12,6 +12,8 @@ from warmpool.registry import Lease
 from warmpool_gateway.admission import ExecutionRequest
 from warmpool_gateway.encoding import Json, json_bytes
 from warmpool_gateway.ids import created_at
+
+USAGE: Final = tuple(field.name for field in fields(Usage))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,7 @@ def record_of(
         truncated=list(response.truncated),
         error=None if response.error is None else error_json(response.error).decode(),
         limits=limits,
-        usage=asdict(response.usage),
+        usage={name: getattr(response.usage, name) for name in USAGE},
         clean=None if lease is None else outcome.clean,
         residue=list(outcome.residue),
         tool_calls=list(response.tool_calls),
