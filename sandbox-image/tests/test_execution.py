@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import asdict
 from textwrap import dedent
 
 import pytest
 from support.sandbox import Run, Sandbox
+from support.unprivileged import Home, Place
 
 from warmpool.protocol import Limits, Status
 
@@ -209,6 +211,43 @@ def test_a_zygote_that_is_killed_loses_its_program_and_the_next_one_runs(sandbox
         assert sandbox.run("6 * 7").outcome.value == 42
     finally:
         sandbox.close()
+
+
+@pytest.fixture
+def own_sandbox(sandbox_place: Place, sandbox_home: Home) -> Iterator[Sandbox]:
+    """For tests that change it."""
+    made = Sandbox(sandbox_place, sandbox_home)
+    yield made
+    made.close()
+
+
+def zygotes(sandbox: Sandbox, runs: int) -> list[int | None]:
+    ran = [sandbox.run("1") for _ in range(runs)]
+    assert all(run.outcome.clean and run.outcome.value == 1 for run in ran)
+    return [run.zygote for run in ran]
+
+
+def test_a_zygote_serves_program_after_program(own_sandbox):
+    first, *others = zygotes(own_sandbox, 6)
+    assert first is None
+    assert len(set(others)) == 1
+
+
+def test_a_zygote_that_has_served_its_programs_is_replaced(own_sandbox):
+    own_sandbox.set(RUNS_PER_ZYGOTE=2)
+    seen = zygotes(own_sandbox, 7)[1:]
+    assert seen[0] != seen[1] == seen[2] != seen[3] == seen[4] != seen[5]
+
+
+def test_a_zygote_whose_memory_has_grown_is_replaced(own_sandbox):
+    own_sandbox.set(_ZYGOTE_GROWTH_BYTES=-(1 << 30))
+    assert len(set(zygotes(own_sandbox, 4))) == 4
+
+
+def test_a_program_that_is_cancelled_while_its_zygote_starts_does_not_run(own_sandbox):
+    ran = own_sandbox.run("import time\ntime.sleep(60)", cancel_after=0)
+    assert (ran.outcome.status, ran.outcome.clean) == ("cancelled", True)
+    assert own_sandbox.run("6 * 7").outcome.value == 42
 
 
 # -- one program sees nothing of another

@@ -1,8 +1,9 @@
 """Runs programs in a real slot for the tests: one JSON request a line in, one JSON answer a line out.
 
-`driver.py SCRATCH TOOLS|- WALLS_JSON`. A request is {code, context?, limits?, validate?, tools?, cancel_after?}.
+`driver.py SCRATCH TOOLS|- WALLS_JSON`. A request is {code, context?, limits?, validate?, tools?, cancel_after?}, or
+{set: {name: value}} for names of the module `slot`.
 `tools` says by name what a call gets: {"value": ...}, {"error": {...}}, {"echo": true} (its arguments),
-{"hold": n} (an answer once n calls are open), {"silent": true}. An answer is {outcome, calls, most_open}.
+{"hold": n} (an answer once n calls are open), {"silent": true}. An answer is {outcome, calls, most_open, zygote}.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import Any
 
 from warmpool.protocol import FrameReader, Limits, Message, Outcome, encode_frame, encode_json
 from warmpool_sandbox import kernel
+from warmpool_sandbox import slot as slot_module
 from warmpool_sandbox.confinement import Walls
 from warmpool_sandbox.slot import Slot
 
@@ -59,6 +61,7 @@ async def run(slot: Slot, request: dict[str, Any]) -> dict[str, Any]:
     timer = None
     if "cancel_after" in request:
         timer = asyncio.get_running_loop().call_later(request["cancel_after"], slot.cancel)
+    zygote = slot.zygote_pid
     outcome: Outcome = await slot.run("exe", encode_json(program), limits, tools.called)
     if timer is not None:
         timer.cancel()
@@ -66,7 +69,8 @@ async def run(slot: Slot, request: dict[str, Any]) -> dict[str, Any]:
         await slot.refresh()
     else:
         slot.close()
-    return {"outcome": json.loads(outcome.to_json()), "calls": tools.calls, "most_open": tools.most_open}
+    found = {"calls": tools.calls, "most_open": tools.most_open, "zygote": zygote}
+    return {"outcome": json.loads(outcome.to_json()), **found}
 
 
 async def main() -> None:
@@ -77,7 +81,11 @@ async def main() -> None:
     reader = asyncio.StreamReader(limit=LINE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        answer = await run(slot, json.loads(line))
+        request = json.loads(line)
+        if "set" in request:
+            vars(slot_module).update(request["set"])
+            continue
+        answer = await run(slot, request)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
     slot.close()

@@ -23,6 +23,8 @@ class Run:
     outcome: Outcome
     calls: list[dict[str, Any]]
     most_open: int
+    zygote: int | None
+    """The process that forked it; None for the first, which started one."""
     seconds: float
     """On the clock, as the caller sees it."""
 
@@ -38,15 +40,21 @@ class Sandbox:
 
     def run(self, code: str, context: Any = None, **options: Any) -> Run:
         """`options`: limits, validate, tools, cancel_after; see driver.py."""
-        assert self.process.stdin is not None
         started = time.monotonic()
-        request = {"code": code, "context": context, **options}
-        self.process.stdin.write(json.dumps(request).encode() + b"\n")
-        self.process.stdin.flush()
+        self._send({"code": code, "context": context, **options})
         answer = json.loads(self._line())
         seconds = time.monotonic() - started
         outcome = Outcome.from_message(answer["outcome"])
-        return Run(outcome, answer["calls"], answer["most_open"], seconds)
+        return Run(outcome, answer["calls"], answer["most_open"], answer["zygote"], seconds)
+
+    def set(self, **names: Any) -> None:
+        """Sets names of the slot's module."""
+        self._send({"set": names})
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.flush()
 
     def _line(self) -> bytes:
         assert self.process.stdout is not None
