@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.unprivileged import can_mount
 
 from warmpool_sandbox.scratch import Scratch
 
@@ -214,7 +215,7 @@ print(scratch.usage(10).bytes >> 20)
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="a file system of its own needs root to mount it")
+@pytest.mark.skipif(not can_mount(), reason="no right to mount, which a file system of its own for scratch needs")
 def test_what_an_earlier_life_left_on_its_file_system_is_not_the_next_ones_to_use(folder: Path) -> None:
     script = 'mount -t tmpfs -o size=8m none "$1" && exec "$2" -c "$3" "$1"'
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh"]

@@ -234,11 +234,11 @@ def _shown_by(attack: Attack) -> str:
 def _taken_down(attack: Attack) -> str:
     if len(attack.walls) == 1:
         return "taken down"
-    alone = attack.alone or attack.walls
+    names = [KERNEL_WALLS[wall] for wall in attack.alone or attack.walls]
     holding = (
-        "each alone holds" if alone == attack.walls else f"{' and '.join(KERNEL_WALLS[w] for w in alone)} alone holds"
+        names[0] if len(names) == 1 else "each" if len(names) == len(attack.walls) else f"each of {' and '.join(names)}"
     )
-    return f"all taken down ({holding})"
+    return f"all taken down ({holding} alone holds it)"
 
 
 def _consequence(attack: Attack) -> str:
@@ -246,4 +246,5 @@ def _consequence(attack: Attack) -> str:
         return "processes are left and the sandbox is given up"
     if attack.without[0].startswith("got in"):
         return "it gets in"
-    return f"the kernel itself answers {' or '.join(text.removeprefix('denied ') for text in attack.without)}"
+    answers = [text.removeprefix("denied ") for text in attack.without if text.startswith("denied ")]
+    return f"the kernel itself answers {' or '.join(answers)}"

@@ -1,10 +1,12 @@
 """Every attack of the table, in the real child: held behind all walls, and getting through where its wall is down."""
 
+from pathlib import Path
+
 import pytest
 from redteam.conftest import SiteOf
 from redteam.site import Seen
 from redteam.table import Attack, Trial, load
-from support.unprivileged import AS_ROOT
+from support.unprivileged import can_mount
 
 from warmpool.protocol import Status
 from warmpool_sandbox import kernel
@@ -23,9 +25,13 @@ LAYERED = [
 def run(site_of: SiteOf, attack: Attack, trial: Trial, scratch: str, *, validate: bool = False) -> Seen:
     if attack.machine not in (None, kernel.MACHINE):
         pytest.skip(f"machine code for {attack.machine}, and this is {kernel.MACHINE}")
-    if scratch == "tmpfs" and not AS_ROOT:
-        pytest.skip("a file system of its own for scratch needs root to mount it")
+    if scratch == "tmpfs" and not can_mount():
+        pytest.skip("no right to mount, which a file system of its own for scratch needs")
     return site_of(trial.down, scratch).attack(trial, validate=validate)
+
+
+def has_outer_filter() -> bool:
+    return "Seccomp:\t2" in Path("/proc/self/status").read_text()
 
 
 def assert_shows(seen: Seen, trial: Trial) -> None:
@@ -67,12 +73,14 @@ def test_an_attack_that_is_validated_is_rejected_or_held_alike(site_of: SiteOf, 
 def test_without_its_wall_an_attack_gets_through(site_of: SiteOf, attack: Attack, scratch: str) -> None:
     trial = attack.broken()
     seen = run(site_of, attack, trial, scratch)
+    if seen.evidence in attack.verdict and "seccomp" in trial.down and has_outer_filter():
+        pytest.skip("another system-call filter around these tests, such as a container's, holds this attack too")
     assert_shows(seen, trial)
     if trial.residue:
         assert trial.residue in seen.outcome.residue
         assert_usable(seen)
     else:
-        assert seen.evidence not in attack.verdict
+        assert not any(verdict in seen.evidence for verdict in attack.verdict), seen.evidence
         assert_nothing_is_left(seen)
 
 

@@ -4,6 +4,7 @@ A sandbox refuses to serve as root, and the limit on processes counts all of a u
 gets a user of its own and a copy of the code that this user can read; run as anyone else, it gets that user.
 """
 
+import functools
 import itertools
 import os
 import shutil
@@ -19,6 +20,13 @@ import warmpool.protocol
 import warmpool_sandbox
 
 AS_ROOT = os.getuid() == 0
+
+
+@functools.cache
+def can_mount() -> bool:
+    """Whether a process of ours may have mounts of its own: root may, but not in every container."""
+    return AS_ROOT and subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode == 0
+
 
 # Two runs of the tests on one machine must not share users.
 _uids = itertools.count(100_000 + os.getpid() % 10_000 * 1000)
