@@ -113,6 +113,8 @@ class BeliefAgainstWorld(RuleBasedStateMachine):
         self.ours = 0
         self.theirs = 0
         self.pushes = 0
+        self.releasing: list[int] = []
+        self.released: list[tuple[int, bool]] = []
         self.sent: list[int] = []
         self.replies: list[tuple[int, bool]] = []
 
@@ -137,14 +139,23 @@ class BeliefAgainstWorld(RuleBasedStateMachine):
         self.push()
 
     @precondition(lambda self: self.ours)
-    @rule(retired=st.booleans())
-    def we_release(self, retired):
+    @rule()
+    def we_release(self):
         self.ours -= 1
-        self.belief.releasing(0.0)
-        if retired:
-            self.belief.no_echo()
-        else:
+        self.releasing.append(self.belief.releasing(0.0))
+
+    @precondition(lambda self: self.releasing)
+    @rule(idle=st.booleans())
+    def redis_runs_a_release_of_ours(self, idle):  # before or after acquires that were sent later
+        self.released.append((self.releasing.pop(), idle))
+        if idle:
             self.push()
+
+    @precondition(lambda self: self.released)
+    @rule()
+    def the_reply_to_a_release_arrives(self):
+        release, idle = self.released.pop(0)
+        self.belief.released(release, idle=idle)
 
     @precondition(lambda self: self.belief.likely > 0)
     @rule()
@@ -176,7 +187,7 @@ class BeliefAgainstWorld(RuleBasedStateMachine):
 
     @invariant()
     def an_idle_pod_is_never_forgotten(self):
-        settled = not (self.pushes or self.sent or self.replies)
+        settled = not (self.pushes or self.sent or self.replies or self.releasing or self.released)
         if settled and self.idle:
             assert self.belief.likely > 0
         assert self.belief.likely >= 0
@@ -200,6 +211,15 @@ def test_an_acquire_in_vain_takes_every_older_hope():
     belief.counted(5)
     belief.refuted(belief.attempt())
     assert belief.likely == 0
+
+
+def test_a_release_that_an_acquire_overtook_still_gives_hope():
+    belief = IdleBelief()
+    release = belief.releasing(0.0)
+    belief.refuted(belief.attempt())
+    belief.released(release, idle=True)
+    assert belief.likely == 1
+    assert not belief.pushed(0.0)
 
 
 def test_a_release_of_our_own_is_counted_once():

@@ -86,6 +86,18 @@ async def test_a_released_pod_goes_to_whoever_waits(house):
     assert (await asyncio.wait_for(second, 5)).pod == "a"
 
 
+async def test_an_acquire_that_overtakes_the_release_loses_nothing(house, redis):
+    await house.pods("a")
+    queue = await house.gateway(tick_seconds=60)
+    first = await acquire(queue)
+    second = acquire(queue, "exe_2")
+    await until_waiting(queue, 1)
+    known = dict(house.registry._scripts._scripts)
+    known["release"].sha = "0" * 40  # Redis does not know it: it is loaded first, and the acquire goes ahead
+    await queue.release(first, clean=True)
+    assert (await asyncio.wait_for(second, 5)).execution == "exe_2"
+
+
 async def test_a_pod_that_another_gateway_releases_wakes_this_one(house):
     await house.pods("a")
     one, other = await house.gateway(tick_seconds=60), await house.gateway(tick_seconds=60)

@@ -110,6 +110,7 @@ class IdleBelief:
     def __init__(self) -> None:
         self.likely = 0
         self._news = 0
+        self._refutations = 0
         self._echoes = 0
         self._released_at = -math.inf
 
@@ -126,15 +127,19 @@ class IdleBelief:
         self._hope(1)
         return True
 
-    def releasing(self, now: float) -> None:
-        """We are about to release a clean pod; an acquire sent behind it will find it."""
+    def releasing(self, now: float) -> int:
+        """We are about to release a clean pod; an acquire sent behind it will find it. For `released`."""
         self._released_at = now
         self._echoes += 1
         self._hope(1)
+        return self._refutations
 
-    def no_echo(self) -> None:
-        """That release left no idle pod, so nothing will be pushed for it."""
-        self._echoes = max(0, self._echoes - 1)
+    def released(self, release: int, *, idle: bool) -> None:
+        """That release is done. Where its pod is not idle, nothing will be pushed for it."""
+        if not idle:
+            self._echoes = max(0, self._echoes - 1)
+        elif self._refutations != release:  # by an acquire that overtook it, perhaps: its script had to be loaded
+            self._hope(1)
 
     def attempt(self) -> int:
         """We are about to acquire. Returns what `refuted` needs to know if it is in vain."""
@@ -143,6 +148,7 @@ class IdleBelief:
 
     def refuted(self, attempt: int) -> None:
         """That acquire found no idle pod: only what we heard since it was sent gives hope."""
+        self._refutations += 1
         self.likely = min(self.likely, self._news - attempt)
 
     def _hope(self, pods: int) -> None:

@@ -100,15 +100,16 @@ class PoolQueue:
 
     async def release(self, lease: Lease, *, clean: bool) -> Released:
         """Ends a lease and hands the pod on: who is next asks for it on the same round trip. Raises Unavailable."""
-        if clean:
-            self._belief.releasing(self.clock())
-            self._serve()
+        if not clean:
+            return await self._registry.release(lease, clean=False)
+        release = self._belief.releasing(self.clock())
+        self._serve()
         released = None
         try:
-            released = await self._registry.release(lease, clean=clean)
+            released = await self._registry.release(lease, clean=True)
         finally:
-            if clean and released is not Released.IDLE:
-                self._belief.no_echo()
+            self._belief.released(release, idle=released is Released.IDLE)
+            self._serve()
         return released
 
     async def run(self) -> None:
