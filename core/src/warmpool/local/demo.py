@@ -27,7 +27,7 @@ from warmpool.local.attacks import ATTACKS, Attack
 from warmpool.local.up import until_interrupted
 
 QUESTIONS: Final = (
-    "What is the cheapest lamp in stock?",
+    "What is the cheapest floor lamp in stock?",
     "How many backpacks between 40 and 120 euros are available, by category?",
     "What is our stock of rain jackets worth?",
 )
