@@ -62,6 +62,7 @@ INVALID = {
     "a raised limit": ('{"code": "1", "limits": {"memory_bytes": 1e12}}', "limits.memory_bytes"),
     "a negative limit": ('{"code": "1", "limits": {"memory_bytes": -1}}', "limits.memory_bytes"),
     "a list of limits": ('{"code": "1", "limits": []}', "limits"),
+    "a context nested too deeply": ('{"code": "1", "context": ' + "[" * 128 + "]" * 128 + "}", "context"),
     "an unknown pool": ('{"code": "1", "pool": "deep\\nend"}', "pool"),
     "a grant of no form": ('{"code": "1", "grants": ["../x"]}', "grants.0"),
     "too many grants": (json.dumps({"code": "1", "grants": ["*"] * 65}), "grants"),

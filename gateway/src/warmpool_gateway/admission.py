@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from warmpool.errors import InvalidRequest
-from warmpool.protocol import Limits
+from warmpool.protocol import MAX_DEPTH, Limits, is_deep
 from warmpool.settings import PoolSettings
 from warmpool_gateway.encoding import json_bytes
 from warmpool_gateway.pods import Program
@@ -80,6 +80,8 @@ def _context(value: Any) -> bytes:
     context = json_bytes(value)
     if len(context) > CONTEXT_BYTES:
         raise _too_large("context", "context_bytes", CONTEXT_BYTES, len(context))
+    if context.count(b"[") + context.count(b"{") >= MAX_DEPTH and is_deep(value, MAX_DEPTH - 1):
+        raise InvalidRequest(f"context: nested deeper than {MAX_DEPTH - 1} levels", field="context")
     if b"null" in context and _holds_infinity(value):  # 1e999 is read as one, and written as null
         raise InvalidRequest("context: a number that no double holds", field="context")
     return context
