@@ -1,5 +1,6 @@
 """The scratch folder: the one place where a program can write, how full it is, and how it is emptied."""
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -97,17 +98,22 @@ def _flatten(root: int, name: str, serial: int) -> int:
         for inner in os.listdir(folder):
             if stat.S_ISDIR(os.lstat(inner, dir_fd=folder).st_mode):
                 os.chmod(inner, 0o700, dir_fd=folder)  # a folder that is moved must be writable: its `..` changes
-                while True:
-                    serial += 1
-                    try:
-                        os.mkdir(f".wipe-{serial}", dir_fd=root)
-                        break
-                    except FileExistsError:
-                        continue
-                os.rename(inner, f".wipe-{serial}", src_dir_fd=folder, dst_dir_fd=root)
+                serial = _move_up(inner, folder, root, serial)
             else:
                 os.unlink(inner, dir_fd=folder)
     finally:
         os.close(folder)
     os.rmdir(name, dir_fd=root)
     return serial
+
+
+def _move_up(name: str, folder: int, root: int, serial: int) -> int:
+    """To the first free name after `serial`, which is returned. An empty folder of that name may be taken over."""
+    while True:
+        serial += 1
+        try:
+            os.rename(name, f".wipe-{serial}", src_dir_fd=folder, dst_dir_fd=root)
+            return serial
+        except OSError as fault:
+            if fault.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
