@@ -83,51 +83,55 @@ async def running(plan: Plan, say: Say = lambda line: None) -> AsyncIterator[Sta
 
     Raises PlatformError, in plain words, for whatever does not start.
     """
-    async with AsyncExitStack() as exits:
-        folder = exits.enter_context(_run_folder())
-        timed = _Steps(say)
-        data = plan.data or folder
-        redis, postgres = _servers(exits, data, persistent=plan.data is not None)
-        timed.done("Redis 6.2 and PostgreSQL 18 with pgvector")
-        secret_files.create(data / "secrets")
-        environment = {**plan.settings, **_environment(exits, redis, postgres, data)}
-        settings = _settings(environment)
-        await migrate(settings.postgres.dsn)
-        api_key = await _api_key(settings)
-        await asyncio.to_thread(_fill_catalogue, plan, settings, folder)
-        timed.done("catalogue")
-        client = connect(settings.redis.url)
-        exits.push_async_callback(client.aclose)
-        registry = Registry(client, settings.pool.name, heartbeat_seconds=settings.pool.heartbeat_seconds)
-        pool = await _start_pool(exits, plan, settings, registry, folder)
-        timed.done(f"{plan.pods} warm sandboxes")
-        tools = await _start(exits, Service("servers", folder / "tools.log", environment))
-        environment["WARMPOOL_TOOLS__URL"] = tools.url
-        gateway = await _start(exits, Service("warmpool_gateway", folder / "gateway.log", environment, port=plan.port))
-        await asyncio.gather(tools.ready(), gateway.ready())
-        timed.done("tool server and gateway")
-        (folder / "environment").write_text(
-            "".join(f"export {name}='{value}'\n" for name, value in environment.items())
-        )
-        running = Stack(
-            url=gateway.url,
-            api_key=api_key,
-            folder=folder,
-            environment=environment,
-            settings=_settings(environment),
-            redis=redis,
-            postgres=postgres,
-            pool=pool,
-            registry=registry,
-            gateway=gateway,
-            tools=tools,
-            has_stand_in=environment.get("WARMPOOL_MODEL__NAME") == standin.MODEL,
-        )
-        try:
-            yield running
-        finally:
-            timed.restart()
-    timed.done("ended, nothing left behind")
+    timed = _Steps(say)
+    try:
+        async with AsyncExitStack() as exits:
+            folder = exits.enter_context(_run_folder())
+            data = plan.data or folder
+            redis, postgres = _servers(exits, data, persistent=plan.data is not None)
+            timed.done("Redis 6.2 and PostgreSQL 18 with pgvector")
+            secret_files.create(data / "secrets")
+            environment = {**plan.settings, **_environment(exits, redis, postgres, data)}
+            settings = _settings(environment)
+            await migrate(settings.postgres.dsn)
+            api_key = await _api_key(settings)
+            await asyncio.to_thread(_fill_catalogue, plan, settings, folder)
+            timed.done("catalogue")
+            client = connect(settings.redis.url)
+            exits.push_async_callback(client.aclose)
+            registry = Registry(client, settings.pool.name, heartbeat_seconds=settings.pool.heartbeat_seconds)
+            pool = await _start_pool(exits, plan, settings, registry, folder)
+            timed.done(f"{plan.pods} warm sandboxes")
+            tools = await _start(exits, Service("servers", folder / "tools.log", environment))
+            environment["WARMPOOL_TOOLS__URL"] = tools.url
+            gateway = await _start(
+                exits, Service("warmpool_gateway", folder / "gateway.log", environment, port=plan.port)
+            )
+            await asyncio.gather(tools.ready(), gateway.ready())
+            timed.done("tool server and gateway")
+            (folder / "environment").write_text(
+                "".join(f"export {name}='{value}'\n" for name, value in environment.items())
+            )
+            running = Stack(
+                url=gateway.url,
+                api_key=api_key,
+                folder=folder,
+                environment=environment,
+                settings=_settings(environment),
+                redis=redis,
+                postgres=postgres,
+                pool=pool,
+                registry=registry,
+                gateway=gateway,
+                tools=tools,
+                has_stand_in=environment.get("WARMPOOL_MODEL__NAME") == standin.MODEL,
+            )
+            try:
+                yield running
+            finally:
+                timed.restart()
+    finally:
+        timed.done("ended, nothing left behind")
 
 
 class _Steps:
