@@ -55,6 +55,28 @@ async def test_a_redis_that_hangs_is_unavailable_after_the_timeout(redis_url, re
     await hasty.aclose()
 
 
+async def test_a_cancellation_at_any_moment_ends_a_call(redis_url):
+    """One in fifteen was lost by the client's way to send."""
+    client = connect(redis_url)
+    registry = Registry(client, "main")
+    for steps in range(300):
+        calls = asyncio.create_task(call_for_ever(registry))
+        for _ in range(steps % 60):
+            await asyncio.sleep(0)
+        calls.cancel()
+        done, _ = await asyncio.wait({calls}, timeout=1)
+        assert done, f"still calling after a cancellation at step {steps}"
+        assert calls.cancelled()
+    await client.aclose()
+
+
+async def call_for_ever(registry):
+    while True:
+        await registry.heartbeat(["p1"])
+        await registry.reap()
+        await registry.counts()
+
+
 async def test_a_full_redis_takes_no_new_pod_and_goes_on_leasing(pool):
     await pool.add("p1")
     await pool.redis.config_set("maxmemory", 1)

@@ -4,12 +4,15 @@ A script that was sent may have run although no answer came, so the client never
 itself; what a lost answer leaves behind is a lease that expires.
 """
 
-from typing import Final
+import asyncio
+from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # A burst waits for one; a script is 20 to 35 µs of a single-threaded Redis, so more would wait there.
 CONNECTIONS: Final = 64
@@ -32,4 +35,20 @@ def connect(url: str, *, timeout_seconds: float = 2.0) -> Redis:
         decode_responses=True,
         driver_info=DRIVER,
     )
+    pool.connection_class = type("Connection", (_Cancellable, pool.connection_class), {})
     return Redis.from_pool(pool)
+
+
+class _Cancellable(AbstractConnection):
+    """Without the `asyncio.wait_for` around a send: before Python 3.12 it loses a cancellation that comes just as the
+    send is done, and whoever waits for the cancelled task waits for ever."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        seconds, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(seconds):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError as fault:  # what was sent in part is closed already
+            raise RedisTimeoutError("Timeout writing to socket") from fault
+        finally:
+            self.socket_timeout = seconds
