@@ -2,10 +2,11 @@
 
 import json
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from io import BytesIO
 from textwrap import dedent
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import aiohttp
 
@@ -37,6 +38,14 @@ class Caller:
         self._session = session
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
+    @property
+    def key_id(self) -> str:
+        return self._headers["Authorization"].split("_")[1]
+
+    async def is_known(self) -> bool:
+        """Whether the gateway takes the key."""
+        return (await self.get("/v1/executions", limit=1)).status == 200
+
     async def ask(self, method: str, path: str, **how: Any) -> Answer:
         began = time.monotonic()
         async with self._session.request(method, path, headers=self._headers, **how) as response:
@@ -65,3 +74,7 @@ class Caller:
         assert answer.seconds < seconds + SLACK_SECONDS, answer
         execution: dict[str, Any] = answer.body
         return execution
+
+
+NewTenant: TypeAlias = Callable[[str], Awaitable[Caller]]
+"""Makes a caller of the tenant that is named."""

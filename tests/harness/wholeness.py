@@ -41,6 +41,11 @@ async def _until_idle(running: RunningStack, registry: Registry) -> None:
     await until(as_at_first, WHOLE_SECONDS, f"{expected}")
 
 
+def is_running(running: RunningStack) -> bool:
+    """Whether a program runs in any pod."""
+    return any(programs(pod.pid) for pod in running.parts.pool.pods)
+
+
 def zygote(supervisor: int) -> psutil.Process | None:
     """The one child that a supervisor has."""
     try:
