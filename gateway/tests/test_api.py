@@ -290,6 +290,13 @@ async def test_it_is_alive_and_ready_with_a_pod(house, pod):
     assert set(readiness["checks"].values()) == {"ok"}
 
 
+async def test_it_is_not_alive_when_its_background_work_has_ended(house):
+    house.gateway.background[0].cancel()
+    await asyncio.wait(house.gateway.background[:1])
+    status, problem = await house.ask("GET", "/healthz")
+    assert (status, problem["type"]) == (503, "urn:warmpool:problem:not_alive")
+
+
 async def test_it_is_not_ready_without_pods_or_tools(house):
     house.tools.ready = False
     status, problem = await house.ask("GET", "/readyz")

@@ -8,6 +8,7 @@ import pytest
 
 from warmpool.protocol import Message, ProgramError, Refusal, Status, Stream, Usage
 from warmpool.registry import PodState
+from warmpool_gateway.admission import ExecutionRequest
 
 IDLE, RETIRING = PodState.IDLE, PodState.RETIRING
 
@@ -305,6 +306,33 @@ async def test_stopping_the_gateway_cancels_what_runs(house, pod):
     assert (status, answer["status"]) == (200, "cancelled")
     status, problem = await house.run()
     assert (status, problem["detail"]) == (503, "The gateway is shutting down.")
+
+
+async def test_cancelling_a_run_in_python_cancels_the_program(house, pod):
+    pod.script = pod.until_cancelled
+    request = ExecutionRequest(tenant="acme", key_id="k", code="1")
+    running = asyncio.create_task(house.gateway.executor.run(request))
+    await asyncio.wait_for(pod.running.wait(), 5)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await asyncio.wait_for(pod.cancelled.wait(), 1)
+    await house.until_states(pod_1=IDLE)
+
+
+async def test_a_bug_in_the_gateway_is_a_platform_error_and_the_lease_ends(house, pod, monkeypatch, caplog):
+    async def bug(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(house.gateway.pods, "run", bug)
+    status, answer = await house.run()
+    assert (status, answer["status"], answer["error"]["message"]) == (
+        200,
+        "platform_error",
+        "ZeroDivisionError in the gateway.",
+    )
+    await house.until_states(pod_1=RETIRING)
+    assert "execution failed" in caplog.text
 
 
 async def test_a_message_for_another_execution_is_a_platform_error(house, pod):

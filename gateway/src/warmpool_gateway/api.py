@@ -97,9 +97,18 @@ async def list_executions(request: Request, page: Annotated[PageQuery, Query()])
     return json_response(found)
 
 
-@router.get("/healthz", summary="Is the process alive?", tags=["service"], responses={200: {"model": Health}})
-async def alive() -> dict[str, str]:
-    return {"status": "alive"}
+@router.get(
+    "/healthz",
+    summary="Is the process alive?",
+    description="503 where it must be restarted.",
+    tags=["service"],
+    response_model=None,
+    responses={200: {"model": Health}, **problems(503)},
+)
+async def alive(request: Request) -> Response:
+    if not gateway_of(request).alive:
+        return problem(503, "Not alive", "Work in the background has ended; it is in the log.", name="not_alive")
+    return json_response(json_bytes({"status": "alive"}))
 
 
 @router.get(

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -16,6 +16,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 from redis.exceptions import RedisError
 
+from warmpool.errors import Unavailable
 from warmpool.registry import Counts, Registry
 from warmpool.settings import SecretSettings, Settings
 from warmpool.storage.pool import connection_pool
@@ -64,12 +65,20 @@ class Gateway:
     audit: AuditConsumer
     executor: Executor
     store: ExecutionStore
+    background: tuple[asyncio.Task[None], ...]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the work in the background goes on; it never ends by itself."""
+        return not any(task.done() for task in self.background)
 
     async def checks(self) -> dict[str, str]:
         """What the gateway stands on, each `ok` or a word that says what is wrong. All but Postgres must be ok."""
-        redis, tools, postgres = await asyncio.gather(self._redis(), self._tools(), self._postgres())
+        redis, pods, tools, postgres = await asyncio.gather(
+            self._redis(), self._pods(), self._tools(), self._postgres()
+        )
         keys = "ok" if self.keys.loaded else "not loaded"
-        return {"redis": redis, "pods": self._pods(), "tools": tools, "keys": keys, "postgres": postgres}
+        return {"redis": redis, "pods": pods, "tools": tools, "keys": keys, "postgres": postgres}
 
     def observe(self) -> None:
         """Brings the gauges up to date."""
@@ -87,9 +96,12 @@ class Gateway:
             return "away"
         return "ok"
 
-    def _pods(self) -> str:
-        counts = self.queue.counts
-        return "ok" if counts is not None and counts.idle + counts.leased > 0 else "none"
+    async def _pods(self) -> str:
+        try:
+            counts = await self.registry.counts()
+        except Unavailable:
+            return "unknown"
+        return "ok" if counts.idle + counts.leased > 0 else "none"
 
     async def _tools(self) -> str:
         return "ok" if await self.tools.healthy() else "away"
@@ -122,8 +134,8 @@ async def open_gateway(settings: Settings, secret: Secrets) -> AsyncIterator[Gat
         keys = KeyRing(postgres, secret.pepper)
         registry = Registry(redis, settings.pool.name, heartbeat_seconds=settings.pool.heartbeat_seconds)
         queue = PoolQueue(registry, settings.queue, gateway=name)
-        for work in (audit.run(), keys.run(), queue.run()):
-            exits.push_async_callback(_end, asyncio.create_task(_kept_up(work)))
+        background = tuple(asyncio.create_task(_kept_up(work)) for work in (audit.run(), keys.run(), queue.run()))
+        exits.push_async_callback(_end, background)
         exits.push_async_callback(queue.aclose)
         settlements = Settlements(queue, redis)
         exits.push_async_callback(settlements.aclose, SETTLE_SECONDS)
@@ -149,11 +161,11 @@ async def open_gateway(settings: Settings, secret: Secrets) -> AsyncIterator[Gat
             audit=audit,
             executor=executor,
             store=ExecutionStore(postgres, audit),
+            background=background,
         )
 
 
 async def _kept_up(work: Coroutine[Any, Any, None]) -> None:
-    """Background work never ends by itself; should it, the log says so, and the process is replaced by its probes."""
     try:
         await work
     except Exception:
@@ -161,6 +173,7 @@ async def _kept_up(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -17,6 +17,6 @@ def new_id(now: float | None = None) -> str:
 
 def created_at(id: str) -> float:
     """Unix seconds. Raises ValueError for what is no id."""
-    if not _FORM.match(id):
+    if not _FORM.fullmatch(id):
         raise ValueError(f"{id!r} is not the id of an execution")
     return int(id[4:16], 16) / 1000

@@ -242,10 +242,15 @@ class PoolQueue:
             self.counts = None
 
     async def _listen(self) -> None:
-        async with self._registry.wakeups() as wakeups:
-            async for _ in wakeups:
-                if self._belief.pushed(self.clock()):
-                    self._serve()
+        while True:
+            try:
+                async with self._registry.wakeups() as wakeups:
+                    async for _ in wakeups:
+                        if self._belief.pushed(self.clock()):
+                            self._serve()
+            except Exception:  # the tick goes on; without it a bug would cost every caller the service
+                logger.exception("wake-ups of the pool are lost")
+            await asyncio.sleep(self._settings.tick_seconds)
 
     async def _tick(self) -> None:
         while True:
@@ -254,6 +259,8 @@ class PoolQueue:
             except Unavailable as fault:
                 self._lost_redis()
                 self._tell_everyone(fault)
+            except Exception:
+                logger.exception("the pool cannot be counted")
             await asyncio.sleep(self._settings.tick_seconds)
 
     def _tell_everyone(self, fault: Unavailable) -> None:
