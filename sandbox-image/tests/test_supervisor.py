@@ -20,6 +20,7 @@ from warmpool_sandbox import supervisor as supervisor_module
 from warmpool_sandbox.slot import Slot
 from warmpool_sandbox.supervisor import Supervisor, serve
 
+WAITING_CALL = "from warmpool_sandbox.tools import call\ncall('a.b', {})"
 SLEEP = "import time\nprint('started', flush=True)\ntime.sleep(60)"
 PROMPT_SECONDS = 1.0
 
@@ -236,7 +237,7 @@ async def test_tool_calls_go_up_the_stream_and_their_results_down(serving):
 
 
 async def test_results_for_no_call_or_from_another_gateway_are_dropped(serving):
-    code = "from warmpool_sandbox.tools import call\ncall('a.b', {})"
+    code = WAITING_CALL
     async with proven(serving) as stream, proven(serving) as other:
         stream.send(Message.TOOL_RESULT, {"id": 1, "value": "nothing runs"})
         stream.start(code, serving.next_fence(), validate=False)
@@ -325,7 +326,7 @@ async def test_code_of_just_the_limit_runs(serving):
 
 async def test_a_cancelled_program_ends_at_once_and_says_so(serving):
     async with proven(serving) as stream:
-        stream.start("from warmpool_sandbox.tools import call\ncall('a.b', {})", serving.next_fence(), validate=False)
+        stream.start(WAITING_CALL, serving.next_fence(), validate=False)
         await stream.message(Message.TOOL_CALL)
         started = time.monotonic()
         stream.send(Message.CANCEL, {"execution": "exe"})
@@ -355,7 +356,7 @@ async def test_a_cancel_while_the_zygote_starts_is_not_lost(start):
 async def test_only_the_gateway_whose_program_runs_can_cancel_it_and_only_by_its_name(serving):
     async with proven(serving) as stream, proven(serving) as other:
         stream.send(Message.CANCEL, {"execution": "exe"})  # nothing runs
-        stream.start("from warmpool_sandbox.tools import call\ncall('a.b', {})", serving.next_fence(), validate=False)
+        stream.start(WAITING_CALL, serving.next_fence(), validate=False)
         call = await stream.message(Message.TOOL_CALL)
         other.send(Message.CANCEL, {"execution": "exe"})
         for body in ({"execution": "another"}, {"execution": None}, {}):
@@ -366,7 +367,7 @@ async def test_only_the_gateway_whose_program_runs_can_cancel_it_and_only_by_its
 
 async def test_a_connection_that_closes_takes_its_program_with_it(serving):
     async with proven(serving) as stream:
-        stream.start("from warmpool_sandbox.tools import call\ncall('a.b', {})", serving.next_fence(), validate=False)
+        stream.start(WAITING_CALL, serving.next_fence(), validate=False)
         await stream.message(Message.TOOL_CALL)
         assert len(serving.tree()) == 2
     async with proven(serving) as other, asyncio.timeout(PROMPT_SECONDS):
@@ -492,7 +493,7 @@ async def test_idle_it_ends_at_once_when_told_to(start, number):
 async def test_busy_it_refuses_what_is_new_and_ends_after_its_program(start):
     serving = start()
     async with proven(serving) as stream:
-        stream.start("from warmpool_sandbox.tools import call\ncall('a.b', {})", 1, validate=False)
+        stream.start(WAITING_CALL, 1, validate=False)
         call = await stream.message(Message.TOOL_CALL)
         serving.process.send_signal(signal.SIGTERM)
         async with proven(serving) as other:
@@ -509,27 +510,30 @@ async def test_busy_it_refuses_what_is_new_and_ends_after_its_program(start):
     assert await asyncio.to_thread(serving.process.wait, 10) == 0
 
 
+LARGE = f"{WAITING_CALL}\nprint('\\x01' * 70_000)\nreturn ['x' * 100] * 2400"
+
+
 async def test_the_last_result_arrives_whole_whatever_its_size(start):
     serving = start()
-    code = "print('\\x01' * 70_000)\nimport time\ntime.sleep(0.3)\nreturn ['x' * 100] * 2400"
-    async with proven(serving) as stream:
-        stream.start(code, 1)
+    async with proven(serving, narrow=True) as stream:
+        stream.start(LARGE, 1, validate=False)
+        call = await stream.message(Message.TOOL_CALL)
         serving.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.6)  # a gateway that is busy with something else
+        stream.send(Message.TOOL_RESULT, {"id": call["id"], "value": None})
+        wait_until(lambda: not serving.tree())  # it is over, and reading begins only now
         assert len((await stream.message(Message.RESULT))["value"]) == 2400
     assert await asyncio.to_thread(serving.process.wait, 10) == 0
 
 
-async def test_a_gateway_that_never_reads_does_not_hold_up_the_end(start):
+async def test_a_gateway_that_never_reads_does_not_hold_up_the_end_for_long(start):
     serving = start()
-    async with proven(serving) as stream:
-        stream.start("print('\\x01' * 70_000)\nreturn ['x' * 100] * 2400", 1)
-        wait_until(lambda: len(serving.tree()) == 1)
+    async with proven(serving, narrow=True) as stream:
+        stream.start(LARGE, 1, validate=False)
+        call = await stream.message(Message.TOOL_CALL)
+        stream.pause()
         serving.process.send_signal(signal.SIGTERM)
+        stream.send(Message.TOOL_RESULT, {"id": call["id"], "value": None})
         assert await asyncio.to_thread(serving.process.wait, 10) == 0
-
-
-WAITING_CALL = "from warmpool_sandbox.tools import call\ncall('a.b', {})"
 
 
 async def test_a_zygote_that_is_killed_while_a_program_runs_ends_the_sandbox(start):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import select
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
@@ -108,6 +109,10 @@ class Stream:
             return True
         raise AssertionError(f"it said {frame}")
 
+    def pause(self) -> None:
+        """Reads nothing more."""
+        self._writer.transport.pause_reading()  # type: ignore[attr-defined]
+
     async def finish(self) -> None:
         """Says that nothing more comes, and waits until the other end has closed."""
         with contextlib.suppress(OSError):
@@ -133,10 +138,15 @@ class Stream:
 
 
 @contextlib.asynccontextmanager
-async def connected(serving: Serving) -> AsyncIterator[Stream]:
-    """A connection on which nothing was said yet."""
-    host, port = serving.address
-    stream = Stream(*await asyncio.open_connection(host, port))
+async def connected(serving: Serving, *, narrow: bool = False) -> AsyncIterator[Stream]:
+    """A connection on which nothing was said yet. A narrow one holds little that is not read, as a real network's."""
+    wire = socket.socket()
+    if narrow:  # loopback's segments of 64 KiB would make room for megabytes at the other end
+        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    wire.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(wire, serving.address)
+    stream = Stream(*await asyncio.open_connection(sock=wire))
     try:
         yield stream
     finally:
@@ -144,9 +154,9 @@ async def connected(serving: Serving) -> AsyncIterator[Stream]:
 
 
 @contextlib.asynccontextmanager
-async def proven(serving: Serving) -> AsyncIterator[Stream]:
+async def proven(serving: Serving, *, narrow: bool = False) -> AsyncIterator[Stream]:
     """A connection whose ends have proved themselves."""
-    async with connected(serving) as stream:
+    async with connected(serving, narrow=narrow) as stream:
         await stream.greet(serving.home.key)
         yield stream
 
