@@ -13,11 +13,15 @@ from types import ModuleType
 import psycopg
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 from psycopg import sql
 from redis.asyncio import Redis
 
 from warmpool.local.embedded import PostgresServer, RedisServer, service_folder
 from warmpool.storage.migrate import migrate
+
+settings.register_profile("warmpool", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("warmpool")
 
 TEMPLATE = "warmpool_template"
 
