@@ -490,6 +490,7 @@ def test_an_error_whose_message_cannot_be_read_is_told_all_the_same(error):
     [
         ("import sys\nsys.exit('no rows')", "the program left with 'no rows'"),
         ("raise SystemExit(3)", "the program left with 3"),
+        ("exit(3)", "the program left with 3"),
     ],
 )
 def test_leaving_with_a_word_is_an_error(error, code, message):

@@ -237,7 +237,8 @@ def _bound_names(body: Iterable[ast.stmt]) -> set[str]:
 
 def _main_module(code: str, context: Any) -> types.ModuleType:
     module = types.ModuleType("__main__")
-    module.__dict__.update(context=context, __builtins__=builtins)
+    # `exit` and `quit` are `site`'s, which a zygote does without.
+    module.__dict__.update(context=context, exit=sys.exit, quit=sys.exit, __builtins__=builtins)
     sys.modules["__main__"] = module
     linecache.cache[FILENAME] = (len(code), None, code.splitlines(keepends=True), FILENAME)
     return module
