@@ -40,7 +40,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=warmpool.__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False},
