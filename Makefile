@@ -25,6 +25,7 @@ lint: setup ## ruff, mypy strict, layers, drift of the generated reference
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports
 	@$(PY) hack/reference.py --check
+	@$(PY) hack/security.py --check
 
 format: setup ## rewrite with ruff
 	@$(PY) -m ruff check --fix --quiet . ; $(PY) -m ruff format .
@@ -35,8 +36,9 @@ bench: setup ## measure and write benchmarks/
 soak: setup ## 10,000 executions through the gateway, 1 % of them hostile, then count what is left
 	@$(PY) -m warmpool_loadtests.soak $(ARGS)
 
-reference: setup ## regenerate docs/reference from the code
+reference: setup ## regenerate docs/reference and the table of docs/security.md from the code
 	@$(PY) hack/reference.py
+	@$(PY) hack/security.py
 
 lock: setup ## rewrite requirements/ from pyproject.toml; ARGS=--upgrade for newer versions
 	@hack/lock $(ARGS)
