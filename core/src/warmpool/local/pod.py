@@ -71,7 +71,8 @@ class LocalPod:
             )
         assert self._process.stdout is not None
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)
+            async with asyncio.timeout(START_SECONDS):
+                line = await self._process.stdout.readline()
             self.address = json.loads(line)["listening"]
         except (TimeoutError, ValueError, KeyError):
             words = await asyncio.to_thread((self._folder / "log").read_text, errors="replace")
@@ -137,7 +138,8 @@ class LocalPod:
             if not has_namespaces():  # it must end its own tree; with namespaces the kernel does
                 self.drain()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+                    async with asyncio.timeout(STOP_SECONDS):
+                        await self._process.wait()
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()

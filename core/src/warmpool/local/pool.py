@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS: Final = 0.25
 _STARTS_AT_ONCE: Final = 2
 """A start is about 0.3 s of one core; more at once would only take turns."""
-_DRAIN_GRACE_SECONDS: Final = 5.0
+_DRAIN_GRACE_SECONDS: Final = 2.0
 _BACK_OFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _USERS_BASE: Final = 1_000_000
 _USERS_PER_POOL: Final = 1000
@@ -40,7 +40,6 @@ class LocalPool:
         self._key = key
         self._size = size
         self._pods: dict[str, LocalPod] = {}
-        self._draining: set[asyncio.Task[None]] = set()
         self._starts = asyncio.Semaphore(_STARTS_AT_ONCE)
         # One user a slot, apart from those of other pools on this machine; RLIMIT_NPROC counts by user.
         base = _USERS_BASE + (os.getpid() % 4_000_000) * _USERS_PER_POOL
@@ -54,16 +53,13 @@ class LocalPool:
         return list(self._pods.values())
 
     async def run(self) -> None:
-        """Until cancelled; then no process and no folder of it is left."""
-        keepers = [asyncio.create_task(self._keep_slot()) for _ in range(self._size)]
-        try:
+        """Until cancelled, or until a fault that nobody foresaw; then no process and no folder of it is left."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._size):
+                group.create_task(self._keep_slot())
             while True:
-                await self._tick()
+                await self._tick(group)
                 await asyncio.sleep(TICK_SECONDS)
-        finally:
-            for task in (*keepers, *self._draining):
-                task.cancel()
-            await asyncio.gather(*keepers, *self._draining, return_exceptions=True)
 
     async def _keep_slot(self) -> None:
         """One sandbox after another, for ever."""
@@ -88,13 +84,13 @@ class LocalPool:
                 await asyncio.shield(self._dispose(pod))
 
     async def _register(self, pod: LocalPod) -> None:
-        self._pods[pod.id] = pod
         await self._registry.register(
             pod.id,
             pod.address,
             max_executions=self._settings.max_executions,
             max_age_seconds=self._settings.max_age_seconds,
         )
+        self._pods[pod.id] = pod  # not before: a tick would find it unknown to the registry, and end it
         if len(self._pods) >= self._size:
             self.ready.set()
 
@@ -105,29 +101,35 @@ class LocalPool:
         with suppress(WarmpoolError):  # reaped by its missing heartbeat where Redis is away
             await self._registry.remove(pod.id)
 
-    async def _tick(self) -> None:
+    async def _tick(self, group: asyncio.TaskGroup) -> None:
         """Heartbeats, reaping, and the end of what the registry retired or no longer knows."""
         try:
             unknown = await self._registry.heartbeat(list(self._pods))
             await self._registry.reap()
-            for pod_id in {*unknown, *await self._registry.retiring()}:
-                await self._end(pod_id)
+            retiring = await self._registry.retiring()
         except RetryLater as fault:
             log.warning("pool %s: %s", self._settings.name, fault)
+            return
+        for pod_id in retiring:  # its lease has ended
+            self._end(group, pod_id, _DRAIN_GRACE_SECONDS)
+        for pod_id in unknown:  # its lease is lost, and a program may run under it
+            self._end(group, pod_id, self._settings.limits.wall_seconds + _DRAIN_GRACE_SECONDS)
 
-    async def _end(self, pod_id: str) -> None:
+    def _end(self, group: asyncio.TaskGroup, pod_id: str, seconds: float) -> None:
         """A pod that cannot be proved idle is never handed out again; its keeper starts the next."""
         pod = self._pods.pop(pod_id, None)
-        if pod is None:
-            await self._registry.remove(pod_id)
-        else:
-            task = asyncio.create_task(self._drain(pod))
-            self._draining.add(task)
-            task.add_done_callback(self._draining.discard)
+        group.create_task(self._forget(pod_id) if pod is None else _drain(pod, seconds))
 
-    async def _drain(self, pod: LocalPod) -> None:
-        pod.drain()
-        try:
-            await asyncio.wait_for(pod.ended(), self._settings.limits.wall_seconds + _DRAIN_GRACE_SECONDS)
-        except TimeoutError:
-            await pod.stop()
+    async def _forget(self, pod_id: str) -> None:
+        with suppress(RetryLater):
+            await self._registry.remove(pod_id)
+
+
+async def _drain(pod: LocalPod, seconds: float) -> None:
+    """Lets it end by itself for so long."""
+    pod.drain()
+    try:
+        async with asyncio.timeout(seconds):
+            await pod.ended()
+    except TimeoutError:
+        await pod.stop()

@@ -71,6 +71,8 @@ class Stack:
     redis: RedisServer
     postgres: PostgresServer
     pool: LocalPool
+    keeping: "asyncio.Task[None]"
+    """Keeps the pool; ends by a fault only."""
     registry: Registry
     gateway: Service
     tools: Service
@@ -100,7 +102,7 @@ async def running(plan: Plan, say: Say = lambda line: None) -> AsyncIterator[Sta
             client = connect(settings.redis.url)
             exits.push_async_callback(client.aclose)
             registry = Registry(client, settings.pool.name, heartbeat_seconds=settings.pool.heartbeat_seconds)
-            pool = await _start_pool(exits, plan, settings, registry, folder)
+            pool, keeping = await _start_pool(exits, plan, settings, registry, folder)
             timed.done(f"{plan.pods} warm sandboxes")
             tools = await _start(exits, Service("servers", folder / "tools.log", environment))
             environment["WARMPOOL_TOOLS__URL"] = tools.url
@@ -121,6 +123,7 @@ async def running(plan: Plan, say: Say = lambda line: None) -> AsyncIterator[Sta
                 redis=redis,
                 postgres=postgres,
                 pool=pool,
+                keeping=keeping,
                 registry=registry,
                 gateway=gateway,
                 tools=tools,
@@ -225,7 +228,7 @@ def _has_products(settings: Settings) -> bool:
 
 async def _start_pool(
     exits: AsyncExitStack, plan: Plan, settings: Settings, registry: Registry, folder: Path
-) -> LocalPool:
+) -> "tuple[LocalPool, asyncio.Task[None]]":
     (folder / "pods").mkdir(mode=0o711)
     pool = LocalPool(
         registry,
@@ -244,7 +247,7 @@ async def _start_pool(
         await task
     if not pool.ready.is_set():
         raise PlatformError(f"the sandboxes did not start: {pool.last_failure or 'they took too long'}")
-    return pool
+    return pool, task
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

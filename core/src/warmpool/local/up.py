@@ -19,12 +19,23 @@ INTERRUPTED = 130
 
 
 def until_interrupted(work: Coroutine[Any, Any, None]) -> int:
-    """Runs `work` to its end, or to Ctrl-C or SIGTERM at any moment, which lets it clean up. The exit code."""
+    """Runs `work` to its end, or to Ctrl-C or SIGTERM at any moment, which lets it clean up. The exit code.
+
+    A second Ctrl-C changes nothing: the end takes seconds at most, and half of it would leave things behind.
+    """
     console = Console(stderr=True)
     with asyncio.Runner() as runner:
         task = runner.get_loop().create_task(work)
+
+        interrupted = asyncio.Event()
+
+        def interrupt() -> None:
+            if not interrupted.is_set():
+                interrupted.set()
+                task.cancel()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            runner.get_loop().add_signal_handler(number, task.cancel)
+            runner.get_loop().add_signal_handler(number, interrupt)
         try:
             runner.run(_finished(task))
         except asyncio.CancelledError:
@@ -66,14 +77,21 @@ async def _up(plan: stack.Plan) -> None:
     console = Console()
     async with stack.running(plan, lambda line: console.print(f"  {line}", highlight=False)) as running:
         console.print(_welcome(running), highlight=False, soft_wrap=True)
-        ended = [asyncio.create_task(service.ended()) for service in (running.gateway, running.tools)]
-        try:
-            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in ended:
-                task.cancel()
-        failed = running.gateway if ended[0].done() else running.tools
-        raise PlatformError(f"{failed.module} ended on its own:\n{failed.last_words()}")
+        raise PlatformError(await _failure(running))
+
+
+async def _failure(running: stack.Stack) -> str:
+    """Waits for a part that ends on its own, and says which and why."""
+    services = {asyncio.create_task(service.ended()): service for service in (running.gateway, running.tools)}
+    try:
+        await asyncio.wait([*services, running.keeping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in services:
+            task.cancel()
+    for task, service in services.items():
+        if task.done():
+            return f"{service.module} ended on its own:\n{service.last_words()}"
+    return f"the pool of sandboxes ended on its own: {running.keeping.exception()!r}"
 
 
 def _welcome(running: stack.Stack) -> str:
