@@ -297,10 +297,15 @@ async def test_it_is_not_alive_when_its_background_work_has_ended(house):
     assert (status, problem["type"]) == (503, "urn:warmpool:problem:not_alive")
 
 
-async def test_it_is_not_ready_without_pods_or_tools(house):
-    house.tools.ready = False
+async def test_it_is_not_ready_without_pods(house):
     status, problem = await house.ask("GET", "/readyz")
-    assert (status, problem["checks"]["pods"], problem["checks"]["tools"]) == (503, "none", "away")
+    assert (status, problem["checks"]["pods"]) == (503, "none")
+
+
+async def test_it_is_degraded_without_tools_for_programs_run(house, pod):
+    house.tools.ready = False
+    status, readiness = await house.ask("GET", "/readyz")
+    assert (status, readiness["status"], readiness["checks"]["tools"]) == (200, "degraded", "away")
 
 
 async def test_it_is_not_ready_without_redis_and_says_so_to_callers(house, pod, redis_server, monkeypatch):

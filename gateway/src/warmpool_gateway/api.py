@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette.requests import ClientDisconnect
 
+from warmpool.errors import Unavailable
 from warmpool_gateway.body import read_json
 from warmpool_gateway.encoding import json_bytes
 from warmpool_gateway.executions import Execution
@@ -15,7 +16,7 @@ from warmpool_gateway.problems import MEDIA_TYPE, problem
 from warmpool_gateway.schemas import ExecutionBody, ExecutionView, Health, PageQuery, PageView, Readiness, RecordedView
 
 CLIENT_GONE: Final = 499  # nobody reads it; it is for the metrics
-NEEDED: Final = ("redis", "pods", "tools", "keys")
+NEEDED: Final = ("redis", "pods", "keys")
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -114,7 +115,8 @@ async def alive(request: Request) -> Response:
 @router.get(
     "/readyz",
     summary="Can it run programs?",
-    description="Ready needs Redis, a sandbox and the tool server. With Postgres away it is `degraded`: programs run.",
+    description="Ready needs Redis, a sandbox and the API keys. With the tool server or Postgres away it is `degraded`:"
+    " programs run. Were that unready, one of them away would take every gateway out of service.",
     tags=["service"],
     response_model=None,
     responses={200: {"model": Readiness}, **problems(503)},
@@ -125,7 +127,7 @@ async def ready(request: Request) -> Response:
     if missing:
         detail = f"Not ready: {', '.join(missing)}."
         return problem(503, "Not ready", detail, name="not_ready", fields={"checks": checks}, retry=1.0)
-    status = "ready" if checks["postgres"] == "ok" else "degraded"
+    status = "ready" if set(checks.values()) == {"ok"} else "degraded"
     return json_response(json_bytes({"status": status, "checks": checks}))
 
 
@@ -158,9 +160,9 @@ async def answer_unless_gone(request: Request, execution: Execution) -> Response
     hangs_up.add_done_callback(execution.cancel)
     try:
         response = await execution.response()
-    except asyncio.CancelledError:  # the server gives up on us
+    except asyncio.CancelledError as fault:  # the server's patience at its end is over
         execution.cancel()
-        raise
+        raise Unavailable("The gateway is shutting down; it ended the program.", execution=execution.id) from fault
     finally:
         hangs_up.remove_done_callback(execution.cancel)
         hangs_up.cancel()

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from warmpool.errors import InvalidRequest
+from warmpool.errors import InvalidRequest, Unavailable
 from warmpool.protocol import ProgramError, Status
 from warmpool.settings import Settings
 from warmpool_gateway.admission import ExecutionRequest
@@ -66,10 +66,10 @@ async def answer_unless_gone(request: Request, chat: asyncio.Task[ChatResponse])
     hangs_up.add_done_callback(lambda _: chat.cancel())
     try:
         response = await chat
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as fault:
         if hangs_up.done() and not hangs_up.cancelled():
             return Response(status_code=CLIENT_GONE)
-        raise
+        raise Unavailable("The gateway is shutting down; it ended the chat.") from fault
     finally:
         hangs_up.cancel()
     return json_response(response.to_json())

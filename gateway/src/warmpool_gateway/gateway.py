@@ -73,7 +73,7 @@ class Gateway:
         return not any(task.done() for task in self.background)
 
     async def checks(self) -> dict[str, str]:
-        """What the gateway stands on, each `ok` or a word that says what is wrong. All but Postgres must be ok."""
+        """What the gateway stands on, each `ok` or a word that says what is wrong."""
         redis, pods, tools, postgres = await asyncio.gather(
             self._redis(), self._pods(), self._tools(), self._postgres()
         )
