@@ -32,7 +32,7 @@ from warmpool_gateway.encoding import Json, json_bytes
 from warmpool_gateway.outcomes import read_outcome
 
 CONNECT_SECONDS: Final = 2.0  # connection and handshake together
-GRACE_SECONDS: Final = 2.0  # a supervisor reports a timeout within milliseconds; past this it is taken for dead
+GRACE_SECONDS: Final = 1.0  # a supervisor reports a timeout within milliseconds; past this it is taken for dead
 CANCEL_SECONDS: Final = 1.0  # for the result that follows a CANCEL; closing the connection cancels too
 MAX_STREAMS: Final = 4096  # idle ones, a descriptor each; the oldest is closed for one more
 
