@@ -25,11 +25,12 @@ from warmpool.protocol import Limits
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 2.0
 
-# Mounts scratch, then becomes the supervisor under its own user, without any capability.
+# Mounts scratch, then becomes the supervisor under its own user, without any capability. It is bound to its parent's
+# life again, because the kernel forgets that with the change of user.
 _AS_POD: Final = (
     'uid=$1; mount -t tmpfs -o "size=$2,nr_inodes=$3,mode=0700,uid=$uid,gid=$uid,nosuid,nodev,noexec" tmpfs "$4" '
     '&& shift 4 && exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --bounding-set=-all --inh-caps=-all '
-    '--no-new-privs -- "$@"'
+    '--no-new-privs --pdeathsig KILL -- "$@"'
 )
 
 
