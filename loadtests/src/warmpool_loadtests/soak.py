@@ -7,7 +7,6 @@ memory grew. Exit code 1 where something is.
 import argparse
 import asyncio
 import os
-import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +23,8 @@ from warmpool_loadtests import figures
 from warmpool_loadtests.cpu import family, memory_bytes
 
 EXECUTIONS: Final = 10_000
-HOSTILE_SHARE: Final = 0.01
+HOSTILE_EVERY: Final = 100
+"""One execution in so many is hostile, each kind in turn."""
 AT_ONCE: Final = 8
 GROWTH: Final = 1.10
 """Of a supervisor's RSS, from the first tenth to the end."""
@@ -77,7 +77,7 @@ async def soak(executions: int, console: Console) -> dict[str, Any]:
     left = _left(before, after)
     return {
         "executions": executions,
-        "hostile_share": HOSTILE_SHARE,
+        "hostile": executions // HOSTILE_EVERY,
         "statuses": dict(statuses.most_common()),
         "after_a_tenth": _as_dict(before),
         "at_the_end": _as_dict(after),
@@ -99,9 +99,8 @@ async def _run(session: aiohttp.ClientSession, numbers: range, done: Any) -> Cou
 
 
 async def _one(session: aiohttp.ClientSession, number: int) -> str:
-    chance = random.Random(number)  # noqa: S311  the same programs in every run
-    if chance.random() < HOSTILE_SHARE:
-        code, limits = HOSTILE[number % len(HOSTILE)]
+    if number % HOSTILE_EVERY == 0:
+        code, limits = HOSTILE[number // HOSTILE_EVERY % len(HOSTILE)]
         answer = await _post(session, {"code": code, "limits": limits})
         return f"hostile {answer['status']}"
     answer = await _post(session, {"code": f"print({number})\nreturn {number} * 2"})
