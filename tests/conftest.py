@@ -15,7 +15,6 @@ from redis.asyncio import Redis
 sys.path.append(str(Path(__file__).parent))  # `harness`, which no test folder's import mode would find
 
 from harness.caller import Caller, NewTenant
-from harness.keys import new_key
 from harness.running import RunningStack, Stacks
 from harness.waiting import until
 from harness.wholeness import assert_whole
@@ -81,10 +80,9 @@ async def caller(
 
 @pytest.fixture
 def new_tenant(running: RunningStack, session: aiohttp.ClientSession, caller: Caller) -> NewTenant:
-    """A caller with a key of the tenant that is named; the gateway knows the key when it is returned."""
-
-    async def make(tenant: str) -> Caller:
-        made = Caller(session, await new_key(running.parts.settings, tenant))
+    async def make() -> Caller:
+        tenant, key = running.tenants.pop()
+        made = Caller(session, key, tenant)
         await until(made.is_known, 5, "a new key is known")
         return made
 

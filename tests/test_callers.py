@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 from harness.caller import Caller, NewTenant
-from harness.keys import end_key
+from harness.keys import end_key, new_key
 from harness.running import RunningStack
 from harness.waiting import until
 from harness.wholeness import is_running
@@ -113,7 +113,7 @@ async def pages(caller: Caller, **query: Any) -> list[str]:
 
 
 async def test_pages_show_each_execution_once_while_more_arrive(new_tenant: NewTenant):
-    caller = await new_tenant("pages")
+    caller = await new_tenant()
     ran = await asyncio.gather(*(caller.run(f"return {number}") for number in range(45)))
     ids = sorted((execution["id"] for execution in ran), reverse=True)
     await until_all_are_recorded(caller, len(ids))
@@ -124,7 +124,7 @@ async def test_pages_show_each_execution_once_while_more_arrive(new_tenant: NewT
 
 
 async def test_pages_can_be_narrowed_to_a_status(new_tenant: NewTenant):
-    caller = await new_tenant("statuses")
+    caller = await new_tenant()
     for number in range(6):
         await caller.run("return 1" if number % 2 else "raise ValueError")
     await until_all_are_recorded(caller, 6)
@@ -146,7 +146,7 @@ async def test_a_page_that_cannot_be_is_refused(caller: Caller, query: dict[str,
 
 
 async def test_two_tenants_see_their_own_executions_only(new_tenant: NewTenant):
-    ours, theirs = await new_tenant("ours"), await new_tenant("theirs")
+    ours, theirs = await new_tenant(), await new_tenant()
     mine = await ours.run("return 'mine'")
     yours = await theirs.run("return 'yours'")
     for caller, own, other in ((ours, mine, yours), (theirs, yours, mine)):
@@ -158,16 +158,18 @@ async def test_two_tenants_see_their_own_executions_only(new_tenant: NewTenant):
 
 
 async def test_two_tenants_search_their_own_catalogue_only(caller: Caller, new_tenant: NewTenant):
-    other = await new_tenant("without-a-catalogue")
+    other = await new_tenant()
     code = "from servers.search import search_products\nreturn len(search_products('lamp'))"
     assert (await caller.run(code))["result"] > 0
     assert (await other.run(code))["result"] == 0
 
 
 async def test_a_revoked_key_stops_working_and_another_of_its_tenant_goes_on(
-    new_tenant: NewTenant, running: RunningStack
+    new_tenant: NewTenant, running: RunningStack, session: aiohttp.ClientSession
 ):
-    revoked, other = await new_tenant("revoking"), await new_tenant("revoking")
+    revoked = await new_tenant()
+    other = Caller(session, await new_key(running.parts.settings, revoked.tenant))
+    await until(other.is_known, 4)
     await end_key(running.parts.settings, revoked.key_id)
 
     async def is_refused() -> bool:

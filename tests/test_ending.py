@@ -20,11 +20,11 @@ DEMO: Final = ("demo", "--products", "200")
 FOLDER: Final = "its first folder"
 """The one moment that is not seen in the output: Redis is about to start."""
 MOMENTS: Final = {
-    "Redis starts": FOLDER,
-    "the catalogue is imported": "Redis",
-    "sandboxes start": "catalogue",
-    "services start": "warm sandboxes",
-    "it serves": "warmpool is up",
+    "while Redis starts": (FOLDER, signal.SIGINT),
+    "while the catalogue is imported": ("Redis", signal.SIGTERM),
+    "while sandboxes start": ("catalogue", signal.SIGINT),
+    "while services start": ("warm sandboxes", signal.SIGTERM),
+    "while it serves": ("warmpool is up", signal.SIGINT),
 }
 KILLED_GRACE_SECONDS: Final = 15.0
 """The gateway ends in order also when its parent was killed."""
@@ -32,6 +32,11 @@ KILLED_GRACE_SECONDS: Final = 15.0
 
 async def reach(job: Job, moment: str) -> None:
     await (job.has_a_folder() if moment == FOLDER else job.shows(moment))
+
+
+def end(job: Job, number: signal.Signals) -> None:
+    """Ctrl-C goes to the whole of a terminal's job, SIGTERM to the one process that somebody names."""
+    (os.killpg if number is signal.SIGINT else os.kill)(job.pid, number)
 
 
 def assert_nothing_is_left(ended: Ended) -> None:
@@ -49,11 +54,11 @@ def running_programs(pid: int) -> int:
     return found
 
 
-@pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS.keys())
-async def test_ctrl_c_while(moment: str):
+@pytest.mark.parametrize(("moment", "number"), MOMENTS.values(), ids=MOMENTS.keys())
+async def test_up_leaves_nothing_when_it_is_ended(moment: str, number: signal.Signals):
     async with started(*UP) as job:
         await reach(job, moment)
-        os.killpg(job.pid, signal.SIGINT)
+        end(job, number)
         ended = await job.ended()
     assert_nothing_is_left(ended)
     assert ended.code == 0
@@ -61,30 +66,19 @@ async def test_ctrl_c_while(moment: str):
 
 async def test_ctrl_c_at_once_ends_it():
     async with started(*UP) as job:
-        os.killpg(job.pid, signal.SIGINT)
+        end(job, signal.SIGINT)
         ended = await job.ended()
     assert (ended.left, ended.files) == ([], [])
     assert ended.code != 0
 
 
-@pytest.mark.parametrize("moment", ["catalogue", "warmpool is up"])
-async def test_sigterm_while(moment: str):
+async def test_an_impatient_user_leaves_nothing_behind_either():
     async with started(*UP) as job:
-        await reach(job, moment)
-        os.kill(job.pid, signal.SIGTERM)
-        ended = await job.ended()
-    assert_nothing_is_left(ended)
-    assert ended.code == 0
-
-
-@pytest.mark.parametrize("moment", ["catalogue", "warmpool is up"])
-async def test_an_impatient_user_leaves_nothing_behind_either(moment: str):
-    async with started(*UP) as job:
-        await reach(job, moment)
+        await job.shows("warmpool is up")
         for pause in (0.0, 0.05, 0.2, 0.4):
             await asyncio.sleep(pause)
             with suppress(ProcessLookupError):
-                os.killpg(job.pid, signal.SIGINT)
+                end(job, signal.SIGINT)
         ended = await job.ended()
     assert_nothing_is_left(ended)
 
@@ -97,10 +91,8 @@ async def test_ctrl_c_while_programs_run_ends_them_too():
         async with aiohttp.ClientSession(url) as session:
             caller = Caller(session, key)
             asking = [asyncio.create_task(caller.post("/v1/executions", {"code": code})) for _ in range(2)]
-            await until(
-                lambda: running_programs(job.pid) >= 10, 5, "two zygotes, and two programs of four processes each"
-            )
-            os.killpg(job.pid, signal.SIGINT)
+            await until(lambda: running_programs(job.pid) >= 10, 5, "two zygotes, two programs of four each")
+            end(job, signal.SIGINT)
             ended = await job.ended()
             answers = await asyncio.gather(*asking)
     assert [answer.problem for answer in answers] == ["unavailable"] * 2
@@ -116,11 +108,11 @@ async def test_no_process_outlives_one_that_was_killed(moment: str):
     assert ended.left == []
 
 
-@pytest.mark.parametrize("moment", ["Questions", "Attacks", "programs at once"])
-async def test_ctrl_c_in_the_demo_during(moment: str):
+@pytest.mark.parametrize(("moment", "number"), [("Questions", signal.SIGTERM), ("programs at once", signal.SIGINT)])
+async def test_the_demo_leaves_nothing_when_it_is_ended_during(moment: str, number: signal.Signals):
     async with started(*DEMO) as job:
-        await reach(job, moment)
-        os.killpg(job.pid, signal.SIGINT)
+        await job.shows(moment)
+        end(job, number)
         ended = await job.ended()
     assert_nothing_is_left(ended)
     assert ended.code == 130

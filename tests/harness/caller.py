@@ -34,7 +34,8 @@ class Answer:
 class Caller:
     """One API key's owner."""
 
-    def __init__(self, session: aiohttp.ClientSession, key: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, key: str, tenant: str = "") -> None:
+        self.tenant = tenant
         self._session = session
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
@@ -76,5 +77,5 @@ class Caller:
         return execution
 
 
-NewTenant: TypeAlias = Callable[[str], Awaitable[Caller]]
-"""Makes a caller of the tenant that is named."""
+NewTenant: TypeAlias = Callable[[], Awaitable[Caller]]
+"""A caller of a tenant that nobody else uses."""

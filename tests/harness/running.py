@@ -9,12 +9,16 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
+from harness.keys import new_key
+
 from warmpool.local import stack
 
 T = TypeVar("T")
 
 START_SECONDS: Final = 60.0
 END_SECONDS: Final = 30.0
+
+TENANTS: Final = 20
 
 SETTINGS: Final = {
     "WARMPOOL_POOL__LEASE_GRACE_SECONDS": "3",  # what a killed gateway held is seen to be lost within seconds
@@ -35,6 +39,8 @@ class RunningStack:
         self._thread = threading.Thread(target=self._run, name="stack")
         self._thread.start()
         self.parts = self._started.result(START_SECONDS)
+        self.tenants = asyncio.run(_tenants(self.parts))
+        """Each with a key, for tests that need tenants that nobody else uses; the gateway knows them in time."""
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -58,6 +64,11 @@ class RunningStack:
         self._loop.call_soon_threadsafe(self._ending.set)
         self._thread.join(END_SECONDS)
         assert not self._thread.is_alive(), "the stack did not end"
+
+
+async def _tenants(parts: stack.Stack) -> list[tuple[str, str]]:
+    names = [f"tenant-{number}" for number in range(TENANTS)]
+    return [(name, await new_key(parts.settings, name)) for name in names]
 
 
 class Stacks:
