@@ -29,6 +29,10 @@ API_BATCH: Final = 256
 
 API_TIMEOUT_SECONDS: Final = 30.0
 
+REMEMBERED_WORDS: Final = 16_384
+REMEMBERED_CHARS: Final = 32
+"""Of a word at most: one of 500 takes 80 kB, and programs choose what is searched for. So it is 100 MB at most."""
+
 # fmt: off
 STOP_WORDS: Final = frozenset({
     "a", "an", "and", "any", "are", "as", "at", "be", "by", "can", "do", "for", "from", "has", "have", "how", "i",
@@ -174,18 +178,20 @@ def _features(words: list[str]) -> NDArray[np.float64]:
 
 def _weighted(words: list[str]) -> Iterator[tuple[int, float]]:
     for word in words:
-        yield from _of_word(word)
+        yield from _remembered(word) if len(word) <= REMEMBERED_CHARS else _of_word(word)
     for pair in pairwise(words):
         yield _bucket(" ".join(pair), 0.5)
 
 
-@lru_cache(maxsize=65536)
 def _of_word(word: str) -> tuple[tuple[int, float], ...]:
     """A word and its groups of three and four letters, which weigh as much as the word together."""
     framed = f"^{word}$"
     groups = [framed[at : at + size] for size in (3, 4) for at in range(len(framed) - size + 1)]
     share = 1.0 / math.sqrt(len(groups)) if groups else 0.0
     return (_bucket(word, 1.0), *(_bucket(group, share * 0.6) for group in groups))
+
+
+_remembered = lru_cache(maxsize=REMEMBERED_WORDS)(_of_word)
 
 
 def _bucket(feature: str, weight: float) -> tuple[int, float]:

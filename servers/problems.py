@@ -67,13 +67,13 @@ def log(fault: Exception, told: Problem) -> None:
 
 def invalid_arguments(fault: ValidationError, arguments: type[Arguments]) -> ToolFailed:
     """Every wrong field, each with what is wrong and what would be right."""
-    fields = {".".join(map(str, error["loc"])): _remedy(error, arguments) for error in fault.errors()}
+    fields = {_shortened(".".join(map(str, error["loc"]))): _remedy(error, arguments) for error in fault.errors()}
     message = "; ".join(f"{name}: {remedy}" for name, remedy in fields.items())
     return ToolFailed(message, code="invalid_arguments", arguments=fields)
 
 
 def _remedy(error: Mapping[str, Any], arguments: type[Arguments]) -> str:
-    name = str(error["loc"][0]) if error["loc"] else ""
+    name = _shortened(str(error["loc"][0])) if error["loc"] else ""
     if error["type"] == "missing":
         return "is required"
     if error["type"] == "extra_forbidden":
@@ -86,7 +86,10 @@ def _remedy(error: Mapping[str, Any], arguments: type[Arguments]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -55,6 +56,17 @@ async def test_a_vector_has_unit_length_and_the_right_size() -> None:
 )
 async def test_forms_of_the_same_words_are_near(one: str, other: str) -> None:
     assert await distance(one, other) < await distance(one, "espresso machine") - 0.1
+
+
+async def test_no_word_is_remembered_at_length() -> None:
+    """A program may search for any number of words of 500 letters, each of which takes 80 kB."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        await HashedEmbedder().embed([f"{number:0500}" for number in range(50)])
+        assert tracemalloc.get_traced_memory()[0] - before < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_other_words_are_far() -> None:

@@ -118,6 +118,19 @@ async def test_wrong_arguments_are_told_by_field_with_the_remedy(
     assert f"{field}: {remedy}" in answer.error["message"]
 
 
+async def test_a_flood_of_unknown_arguments_is_malformed_and_answered_at_once(client: ToolClient) -> None:
+    flood = {"query": "tent"} | {f"min_price_minor{n}": 0 for n in range(9500)}
+    answer = await client.call(SEARCH, flood, grant())
+    assert (answer.status, answer.error["code"]) == (400, "malformed")
+    assert "9501 arguments are over the 100 allowed" in answer.error["message"]
+
+
+async def test_an_unknown_argument_of_any_length_is_told_in_short(client: ToolClient) -> None:
+    answer = await client.call(SEARCH, {"query": "tent", "limit" * 20_000: 5}, grant())
+    assert (answer.status, answer.error["code"]) == (422, "invalid_arguments")
+    assert len(answer.error["message"]) < 300
+
+
 async def test_a_tools_own_error_keeps_its_code_and_fields(client: ToolClient) -> None:
     answer = await client.call("search.get_product_details", {"product_id": "nothing"}, grant())
     assert (answer.status, answer.error["code"]) == (422, "not_found")
