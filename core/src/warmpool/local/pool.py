@@ -54,12 +54,18 @@ class LocalPool:
 
     async def run(self) -> None:
         """Until cancelled, or until a fault that nobody foresaw; then no process and no folder of it is left."""
+        await self._disown()
         async with asyncio.TaskGroup() as group:
             for _ in range(self._size):
                 group.create_task(self._keep_slot())
             while True:
                 await self._tick(group)
                 await asyncio.sleep(TICK_SECONDS)
+
+    async def _disown(self) -> None:
+        """What a Redis that kept its data holds is of a run that was killed, and its pods died with that."""
+        for pod in await self._registry.pods():
+            await self._registry.remove(pod.id)
 
     async def _keep_slot(self) -> None:
         """One sandbox after another, for ever."""
