@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import get_args
 
 import click
+import psycopg
 
 from servers import definitions
+from warmpool.errors import WarmpoolError
 from warmpool.local import secret_files
 from warmpool.settings import Settings
 from warmpool.storage.migrate import migrate as run_migrations
@@ -23,14 +25,20 @@ def secrets() -> None:
 def create_secrets(path: Path | None) -> None:
     """Make the keys that are missing. Those that exist are left as they are."""
     folder = path or Settings().secrets.path
-    made = secret_files.create(folder)
+    try:
+        made = secret_files.create(folder)
+    except OSError as fault:
+        raise click.ClickException(f"secrets.path: {fault}") from fault
     click.echo("\n".join(f"made {file}" for file in made) or f"nothing to do: {folder} has them all")
 
 
 @click.command()
 def migrate() -> None:
     """Bring the database of postgres.dsn to this version's schema."""
-    applied = asyncio.run(run_migrations(Settings().postgres.dsn))
+    try:
+        applied = asyncio.run(run_migrations(Settings().postgres.dsn))
+    except (WarmpoolError, psycopg.Error) as fault:
+        raise click.ClickException(f"postgres.dsn: {fault}") from fault
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do: the schema is current")
 
 

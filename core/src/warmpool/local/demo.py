@@ -94,7 +94,7 @@ class Demo:
         if any(turn["kind"] == "repair" for turn in chat["turns"]):
             self._console.print("  repair   the first program failed; its error, with line and type, went back once")
         self._console.print(
-            f"  model    {chat['model']}: {usage['prompt']} + {usage['completion']} tokens in {turns} turns\n"
+            f"  model    {escape(chat['model'])}: {usage['prompt']} + {usage['completion']} tokens in {turns} turns\n"
             f"  timings  {timings['total'] * 1000:.0f} ms in all; model {timings['model'] * 1000:.0f}, "
             f"sandbox {wall * 1000:.0f} with {calls} tool call{'s' if calls != 1 else ''}"
         )

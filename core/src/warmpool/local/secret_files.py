@@ -14,7 +14,9 @@ def create(folder: Path) -> list[Path]:
     for name in NAMES:
         path = folder / f"{name}.key"
         if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32) + "\n")
+            partial = path.with_suffix(".partial")  # a key of which only the file was made would stay so for good
+            partial.touch(mode=0o600)
+            partial.write_text(secrets.token_hex(32) + "\n")
+            partial.rename(path)
             made.append(path)
     return made

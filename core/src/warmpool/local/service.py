@@ -55,11 +55,15 @@ class Service:
 
     async def ready(self, path: str = "/readyz") -> None:
         """Waits until it says so. Raises PlatformError with the end of its log where it does not."""
-        async with asyncio.timeout(START_SECONDS):
-            while not await asyncio.to_thread(_answers, self.url + path):
-                if self._process is None or self._process.returncode is not None:
-                    raise PlatformError(f"{self.module} ended: {self.last_words()}")
-                await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await asyncio.to_thread(_answers, self.url + path):
+                    if self._process is None or self._process.returncode is not None:
+                        raise PlatformError(f"{self.module} ended: {await asyncio.to_thread(self.last_words)}")
+                    await asyncio.sleep(_LOOK_SECONDS)
+        except TimeoutError:
+            words = await asyncio.to_thread(self.last_words)
+            raise PlatformError(f"{self.module} is not ready in {START_SECONDS:g} s: {words}") from None
 
     async def ended(self) -> None:
         if self._process is not None:

@@ -6,6 +6,7 @@ of it: each gets addresses and settings, as on a cluster.
 
 import asyncio
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -17,6 +18,7 @@ from typing import Final
 
 import psycopg
 from psycopg import sql
+from pydantic import ValidationError
 
 from servers.catalogue.generate import generate
 from servers.catalogue.importer import Format, import_catalogue
@@ -112,7 +114,7 @@ async def running(plan: Plan, say: Say = lambda line: None) -> AsyncIterator[Sta
             await asyncio.gather(tools.ready(), gateway.ready())
             timed.done("tool server and gateway")
             (folder / "environment").write_text(
-                "".join(f"export {name}='{value}'\n" for name, value in environment.items())
+                "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
             )
             running = Stack(
                 url=gateway.url,
@@ -200,6 +202,8 @@ def _settings(environment: Mapping[str, str]) -> Settings:
     os.environ.update(environment)
     try:
         return Settings()
+    except ValidationError as fault:
+        raise PlatformError(f"the settings: {fault}") from None
     finally:
         for name, value in before.items():
             if value is None:
@@ -216,9 +220,12 @@ def _fill_catalogue(plan: Plan, settings: Settings, folder: Path) -> None:
             return
         file, format = folder / "catalogue.csv", "woocommerce-csv"
         generate(file, format=format, products=plan.products, seed=plan.seed)
-    import_catalogue(
-        file, format=format, tenant=TENANT, dsn=settings.postgres.dsn, embedder=embedder(settings.embedding)
-    )
+    try:
+        import_catalogue(
+            file, format=format, tenant=TENANT, dsn=settings.postgres.dsn, embedder=embedder(settings.embedding)
+        )
+    except ValueError as fault:
+        raise PlatformError(f"{file}: {fault}") from fault
 
 
 def _has_products(settings: Settings) -> bool:

@@ -4,6 +4,7 @@ The supervisors of the single-machine mode run as users of their own, which a ch
 folder is closed to; and what is not laid out here, a sandbox cannot import.
 """
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -33,10 +34,10 @@ class Staged:
 
 
 def stage(folder: Path) -> Staged:
-    """Fills a new folder. Raises PlatformError where the interpreter is closed to other users."""
+    """Fills a new folder. Raises PlatformError where the interpreter is closed to the users that we would run it as."""
     python = Path(sys.executable).resolve()
     closed = next((part for part in (python, *python.parents) if not part.stat().st_mode & 0o001), None)
-    if closed is not None:
+    if closed is not None and os.geteuid() == 0:
         raise PlatformError(
             f"the interpreter {python} lies below {closed}, which other users may not enter, and sandboxes run as "
             "users of their own: make the environment with a Python such as /usr/bin/python3"

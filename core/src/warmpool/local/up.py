@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from servers.catalogue.importer import Format
 from warmpool.errors import PlatformError, WarmpoolError
@@ -41,7 +42,7 @@ def until_interrupted(work: Coroutine[Any, Any, None]) -> int:
         except asyncio.CancelledError:
             return INTERRUPTED
         except WarmpoolError as fault:
-            console.print(f"[red]error:[/] {fault.message}", highlight=False)
+            console.print(f"[red]error:[/] {escape(fault.message)}", highlight=False)
             return 1
     return 0
 
@@ -98,7 +99,7 @@ def _welcome(running: stack.Stack) -> str:
     model = (
         "a stand-in that follows rules, not a language model (set OPENAI_API_KEY for one)"
         if running.has_stand_in
-        else f"{running.settings.model.name}"
+        else escape(running.settings.model.name)
     )
     return f"""
 [bold green]warmpool is up[/] at {running.url}  (documentation: {running.url}/docs; Ctrl-C ends it)
