@@ -1,7 +1,8 @@
-"""The main function of an HTTP service: its arguments, its server, its orderly end."""
+"""The main function of an HTTP service: its arguments, its log, its server, its orderly end."""
 
 import argparse
 import gc
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,19 @@ BACKLOG: Final = 4096
 """Connections that the kernel holds while the loop is busy: a burst of 1,000 must not meet a full list."""
 STOP_SECONDS: Final = 5
 
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+class Lines(logging.Formatter):
+    """Warnings and errors as lines, what was told beside a message behind it: `keys not refreshed fault='...'`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        beside = (f" {name}={value!r}" for name, value in vars(record).items() if name not in _OWN)
+        return super().formatMessage(record) + "".join(beside)
+
 
 def serve(name: str, what: str, port: int, make_app: Callable[[Settings], Any]) -> None:
     """Runs `make_app`, an ASGI application made from the environment's settings, until SIGTERM or Ctrl-C.
@@ -26,6 +40,9 @@ def serve(name: str, what: str, port: int, make_app: Callable[[Settings], Any]) 
     parser.add_argument("--port", type=int, default=port, help="port (default: %(default)s)")
     parser.add_argument("--fd", type=int, help="inherited listening socket, instead of an address")
     options = parser.parse_args()
+    log = logging.StreamHandler()
+    log.setFormatter(Lines())
+    logging.basicConfig(level=logging.WARNING, handlers=[log])
     config = uvicorn.Config(
         make_app(Settings()), host=options.host, port=options.port, backlog=BACKLOG,
         loop="uvloop", http="httptools", access_log=False, log_level="warning", timeout_graceful_shutdown=STOP_SECONDS,
