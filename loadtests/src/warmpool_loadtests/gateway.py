@@ -101,9 +101,12 @@ def _cpu(running: stack.Stack) -> dict[str, float]:
     redis, postgres = running.redis.pid, running.postgres.pid
     assert redis is not None
     assert postgres is not None
+    replaced = resource.getrusage(resource.RUSAGE_CHILDREN)  # sandboxes that served their number, as a burst goes on
     return {
         "gateway": cpu_seconds([running.gateway.pid]),
-        "sandboxes": sum(cpu_seconds(family(pod.pid)) for pod in running.pool.pods),
+        "sandboxes": sum(cpu_seconds(family(pod.pid)) for pod in running.pool.pods if pod.pid)
+        + replaced.ru_utime
+        + replaced.ru_stime,
         "redis": cpu_seconds([redis]),
         "postgres": cpu_seconds(family(postgres)),
     }
