@@ -40,7 +40,7 @@ class SecretSettings(Group):
     path: Path = Field(
         Path("/etc/warmpool/secrets"),
         description="Folder with `pool.key` (gateway and supervisor), `grant.key` (gateway and tool server), "
-        "`pepper.key` (API keys).",
+        "`pepper.key` (API keys); and, where the model's API has one, `model.key`.",
     )
 
     def read(self, name: str) -> bytes:
