@@ -98,7 +98,3 @@ def _only_frame(data: bytes) -> Frame:
 def _control() -> None:
     for payload in (REQUEST, _RESULT):
         json.loads(json.dumps(payload))
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))  # noqa: T201

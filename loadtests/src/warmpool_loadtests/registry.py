@@ -3,8 +3,6 @@
 Rounds of all sizes alternate, and a PING goes before every pair, so that whatever else the machine does
 falls on each alike. Two views: round trips as a gateway sees them, which are mostly the client and the
 socket, and the time inside Redis by its own count, where growth with the pool's size could not hide.
-
-    python -m warmpool_loadtests.registry [--redis URL]
 """
 
 import asyncio
@@ -15,10 +13,8 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, quantiles
 from typing import Final, TypedDict, TypeVar
 
-import click
 from redis.asyncio import Redis
 
-from warmpool.local.embedded import RedisServer, service_folder
 from warmpool.registry import Registry, connect
 
 T = TypeVar("T")
@@ -27,7 +23,6 @@ SIZES: Final = (10, 1_000, 10_000)
 ROUNDS: Final = 30
 PAIRS: Final = 100
 WARM_UP_ROUNDS: Final = 2
-FLAT_RATIO: Final = 1.2  # the goal: a pool of any size costs at most this much of what the smallest does
 
 
 class Timing(TypedDict):
@@ -60,14 +55,12 @@ class PoolFigures(TypedDict):
 
 
 class Report(TypedDict):
-    """All of it, with what is needed to judge it."""
+    """All of it; `bench.GOALS` judges."""
 
     redis_version: str
     rounds: int
     pairs_a_round: int
     pools: list[PoolFigures]
-    flat: bool
-    """Whether both ratios of every size are within FLAT_RATIO, by their medians."""
 
 
 @dataclass
@@ -149,14 +142,7 @@ async def _script_micros(redis: Redis) -> float:
 def _report(version: str, sizes: Sequence[int], blocks: Sequence[Sequence[Block]], pairs: int) -> Report:
     smallest = blocks[0]
     pools = [_figures(size, own, smallest) for size, own in zip(sizes, blocks, strict=True)]
-    ratios = [pool[key]["median"] for pool in pools for key in ("round_trip_ratio", "redis_ratio")]
-    return Report(
-        redis_version=version,
-        rounds=len(smallest),
-        pairs_a_round=pairs,
-        pools=pools,
-        flat=max(ratios) <= FLAT_RATIO,
-    )
+    return Report(redis_version=version, rounds=len(smallest), pairs_a_round=pairs, pools=pools)
 
 
 def _figures(size: int, blocks: Sequence[Block], smallest: Sequence[Block]) -> PoolFigures:
@@ -186,46 +172,3 @@ async def _clear(redis: Redis, token: str) -> None:
     keys = [key async for key in redis.scan_iter(f"warmpool:{{bench-{token}-*", count=1000)]
     for start in range(0, len(keys), 1000):
         await redis.unlink(*keys[start : start + 1000])
-
-
-def table(report: Report) -> str:
-    """The figures for people."""
-    head = f"{'pods':>7} {'PING p50':>9} {'acquire p50/p99':>17} {'release p50/p99':>17} {'in Redis':>9} "
-    head += f"{'round-trip ratio':>20} {'ratio in Redis':>20}"
-    lines = [
-        f"Redis {report['redis_version']}, {report['rounds']} rounds of {report['pairs_a_round']} pairs; microseconds",
-        head,
-    ]
-    for pool in report["pools"]:
-        acquire, release = (f"{pool[key]['p50']:.0f} / {pool[key]['p99']:.0f}" for key in ("acquire", "release"))
-        round_trip, inside = (_spread(pool[key]) for key in ("round_trip_ratio", "redis_ratio"))
-        lines.append(
-            f"{pool['pods']:>7,} {pool['ping']['p50']:>9.0f} {acquire:>17} {release:>17} {pool['redis_micros']:>9.1f} "
-            f"{round_trip:>20} {inside:>20}"
-        )
-    verdict = "flat" if report["flat"] else "NOT flat"
-    return "\n".join([*lines, f"{verdict} within {FLAT_RATIO} times the smallest pool"])
-
-
-def _spread(ratio: Ratio) -> str:
-    return f"{ratio['median']:.2f} ({ratio['p25']:.2f}-{ratio['p75']:.2f})"
-
-
-@click.command()
-@click.option("--redis", "redis_url", help="A Redis that does nothing else; without it, one of our own on a socket.")
-def main(redis_url: str | None) -> None:
-    """Measure acquire and release against the size of the pool."""
-    if redis_url is not None:
-        click.echo(table(asyncio.run(measure(redis_url))))
-        return
-    with service_folder() as folder:
-        server = RedisServer(folder)
-        try:
-            server.start()
-            click.echo(table(asyncio.run(measure(server.address))))
-        finally:
-            server.stop()
-
-
-if __name__ == "__main__":
-    main()

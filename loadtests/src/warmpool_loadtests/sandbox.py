@@ -4,7 +4,6 @@ No gateway and no Redis: a client of the stream sends a trivial program and wait
 """
 
 import asyncio
-import contextlib
 import os
 import secrets
 import shutil
@@ -145,14 +144,3 @@ def _interpreter_round(count: int) -> dict[str, float]:
     after = os.times()
     children = after.children_user + after.children_system - before.children_user - before.children_system
     return {"interpreter_cpu_ms": children / count * 1000}
-
-
-def main() -> None:
-    import json
-
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.stdout.write(json.dumps(asyncio.run(measure()), indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()

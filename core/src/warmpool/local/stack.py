@@ -32,10 +32,11 @@ from warmpool.local.staging import stage
 from warmpool.registry import Registry, connect
 from warmpool.settings import Settings
 from warmpool.storage.migrate import migrate
-from warmpool_gateway.keys import create_key
+from warmpool_gateway.keys import create_key, list_keys, revoke_key
 
 DATABASE: Final = "warmpool"
 TENANT: Final = "demo"
+KEY_NAME: Final = "single machine"
 POOL_SECONDS: Final = 60.0
 
 Say = Callable[[str], None]
@@ -269,6 +270,10 @@ async def _start(exits: AsyncExitStack, service: Service) -> Service:
 
 
 async def _api_key(settings: Settings) -> str:
+    """A key of this run's own; those of earlier runs on the same data count no more."""
     async with await psycopg.AsyncConnection.connect(settings.postgres.dsn, autocommit=True) as connection:
-        _, text = await create_key(connection, settings.secrets.read("pepper"), tenant=TENANT, name="single machine")
+        for key in await list_keys(connection):
+            if key.name == KEY_NAME and key.revoked_at is None:
+                await revoke_key(connection, key.id)
+        _, text = await create_key(connection, settings.secrets.read("pepper"), tenant=TENANT, name=KEY_NAME)
     return text
