@@ -35,9 +35,9 @@ def desk(link) -> Desk:
     return Desk(link)
 
 
-def record() -> ExecutionRecord:
+def record(stdout: str = "x") -> ExecutionRecord:
     id = new_id()
-    texts = dict.fromkeys(("tenant", "key_id", "pool", "code", "code_sha256", "status", "stdout", "stderr"), "x")
+    texts = dict.fromkeys(("tenant", "key_id", "pool", "code", "code_sha256", "status", "stderr"), "x")
     nothing = dict.fromkeys(("pod", "fence", "result", "error", "clean"))
     return ExecutionRecord(
         id=id,
@@ -47,6 +47,7 @@ def record() -> ExecutionRecord:
         limits={},
         usage={},
         residue=[],
+        stdout=stdout,
         **texts,
         **nothing,
     )
@@ -79,9 +80,9 @@ async def test_with_redis_away_the_caller_does_not_wait_and_the_record_follows(d
     assert await link.xlen(STREAM) == 1
 
 
-async def test_a_record_that_redis_never_takes_is_in_the_log(desk, redis_server, caplog):
+async def test_a_record_that_redis_never_takes_is_named_in_the_log_without_its_texts(desk, redis_server, caplog):
     await desk.lease()
-    lost = record()
+    lost = record(stdout="a tenant's secret")
     redis_server.stop()
     try:
         await desk.settlements.settle(None, clean=True, record=lost)
@@ -89,6 +90,7 @@ async def test_a_record_that_redis_never_takes_is_in_the_log(desk, redis_server,
     finally:
         redis_server.start()
     assert lost.id in caplog.text
+    assert "secret" not in caplog.text
 
 
 async def test_too_many_late_settlements_refuse_new_executions(desk, redis_server, monkeypatch):
@@ -104,3 +106,19 @@ async def test_too_many_late_settlements_refuse_new_executions(desk, redis_serve
         redis_server.start()
     await desk.settlements.aclose(10)
     assert not desk.settlements.overloaded
+
+
+async def test_late_records_are_bounded_by_their_bytes_and_none_is_dropped(desk, link, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LATE_BYTES", 400_000)
+    lease = await desk.lease()
+    await link.config_set("maxmemory", 1)  # Redis is full: it takes a lease back, and no record
+    try:
+        await desk.settlements.settle(lease, clean=False, record=record("x" * 300_000))
+        assert not desk.settlements.overloaded
+        await desk.settlements.settle(None, clean=True, record=record("x" * 300_000))
+        assert desk.settlements.overloaded
+    finally:
+        await link.config_set("maxmemory", 0)
+    await desk.settlements.aclose(10)
+    assert not desk.settlements.overloaded
+    assert await link.xlen(STREAM) == 2
