@@ -15,7 +15,7 @@ from warmpool.settings import Settings
 from warmpool_gateway.admission import ExecutionRequest
 from warmpool_gateway.api import CLIENT_GONE, gateway_of, json_response, problems
 from warmpool_gateway.body import read_json
-from warmpool_gateway.chat_service import ChatService, Ran
+from warmpool_gateway.chat_service import MOST_OF_A_TENANT, ChatService, Ran
 from warmpool_gateway.chat_wire import ChatRequest, ChatResponse
 from warmpool_gateway.executions import Executor
 from warmpool_gateway.keys import Caller
@@ -57,7 +57,8 @@ async def chat(request: Request) -> Response:
     service = request.app.state.chat
     assert isinstance(service, ChatService)
     programs = CallersPrograms(gateway.executor, caller)
-    return await answer_unless_gone(request, asyncio.create_task(service.chat(ChatRequest.of(body), programs)))
+    answering = service.chat(caller.tenant, ChatRequest.of(body), programs)
+    return await answer_unless_gone(request, asyncio.create_task(answering))
 
 
 async def answer_unless_gone(request: Request, chat: asyncio.Task[ChatResponse]) -> Response:
@@ -109,8 +110,9 @@ class CallersPrograms:
 async def open_chat(settings: Settings, model: ModelClient) -> AsyncIterator[ChatService]:
     """The chat of a gateway, with what it holds open; closes the model too."""
     signatures = ToolSignatures(settings.tools)
+    most_of_a_tenant = min(MOST_OF_A_TENANT, settings.queue.tenant_quota)
     try:
-        yield ChatService(model, signatures, settings.pool.limits)
+        yield ChatService(model, signatures, settings.pool.limits, most_of_a_tenant=most_of_a_tenant)
     finally:
         await signatures.aclose()
         await model.close()

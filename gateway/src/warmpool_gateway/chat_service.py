@@ -6,11 +6,12 @@ keeps nothing between chats; the caller sends the history.
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
-from warmpool.errors import Unavailable
+from warmpool.errors import QuotaExceeded, RetryLater, Unavailable
 from warmpool.protocol import Limits, ProgramError, Status
 from warmpool_gateway import metrics, prompt
 from warmpool_gateway.chat_wire import (
@@ -26,6 +27,9 @@ from warmpool_gateway.reply import program_in
 
 MOST_AT_ONCE: Final = 512
 """Chats under way in one gateway; one more is told to come back. Each holds a connection to the model's API."""
+
+MOST_OF_A_TENANT: Final = MOST_AT_ONCE // 4
+"""Of those, one tenant's: a burst of three tenants leaves a quarter to everyone else."""
 
 RESULT_CHARS: Final = 4000
 """About 1,000 tokens: half of a chat's budget of 2,000, for the rare long result."""
@@ -113,6 +117,7 @@ class ChatService:
         *,
         result_chars: int = RESULT_CHARS,
         most_at_once: int = MOST_AT_ONCE,
+        most_of_a_tenant: int = MOST_OF_A_TENANT,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._model = model
@@ -120,26 +125,41 @@ class ChatService:
         self._limits = limits
         self._result_chars = result_chars
         self._most_at_once = most_at_once
-        self._under_way = 0
+        self._most_of_a_tenant = most_of_a_tenant
+        self._under_way: Counter[str] = Counter()
         self._clock = clock
 
-    async def chat(self, request: ChatRequest, programs: Programs) -> ChatResponse:
-        """Raises what the model client, the tools and the executor raise, and Unavailable above `most_at_once`."""
-        if self._under_way >= self._most_at_once:
+    async def chat(self, tenant: str, request: ChatRequest, programs: Programs) -> ChatResponse:
+        """Raises what the model client, the tools and the executor raise, and RetryLater where there is no room."""
+        try:
+            self._check_room(tenant)
+        except RetryLater:
             metrics.chats.labels(outcome="error").inc()
-            raise Unavailable(f"{self._most_at_once} chats are under way in this gateway.", retry_after=2.0)
-        self._under_way += 1
+            raise
+        self._under_way[tenant] += 1
         outcome: Outcome | Literal["error"] = "error"
         started = self._clock()
         chat = _Chat()
         try:
             answer, outcome = await self._answer(request, programs, chat)
         finally:
-            self._under_way -= 1
+            self._leave(tenant)
             metrics.chats.labels(outcome=outcome).inc()
         total = self._clock() - started
         metrics.chat_time.observe(total)
         return _response(chat, answer, outcome, total)
+
+    def _check_room(self, tenant: str) -> None:
+        if self._under_way.total() >= self._most_at_once:
+            raise Unavailable(f"{self._most_at_once} chats are under way in this gateway.", retry_after=2.0)
+        quota = self._most_of_a_tenant
+        if self._under_way[tenant] >= quota:
+            raise QuotaExceeded("The tenant already has as many chats under way as it may.", quota=quota)
+
+    def _leave(self, tenant: str) -> None:
+        self._under_way[tenant] -= 1
+        if not self._under_way[tenant]:
+            del self._under_way[tenant]
 
     async def _answer(self, request: ChatRequest, programs: Programs, chat: _Chat) -> tuple[str, Outcome]:
         system = Message(role="system", content=prompt.system(await self._tools.signatures(), self._limits))

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from servers.search import TOOLS
-from warmpool.errors import PoolExhausted, Unavailable
+from warmpool.errors import PoolExhausted, QuotaExceeded, Unavailable
 from warmpool.protocol import Limits, ProgramError, Status
 from warmpool.settings import ModelSettings
 from warmpool.tools import signature_lines
@@ -67,7 +67,7 @@ async def service() -> AsyncIterator[Make]:
 
 async def test_a_question_is_answered_by_a_program(service: Make, stand_in: str) -> None:
     programs = Scripted(ok({"found": 7, "complete": True}))
-    response = await (await service(stand_in)).chat(ChatRequest(message="How many mugs in stock?"), programs)
+    response = await (await service(stand_in)).chat("acme", ChatRequest(message="How many mugs in stock?"), programs)
     assert response.answer.startswith("I found 7 mugs in stock.\n")
     assert (response.outcome, response.arm, response.model) == ("answered", "code", "warmpool-stand-in")
     assert [turn.kind for turn in response.turns] == ["program", "answer"]
@@ -84,7 +84,9 @@ async def test_a_question_is_answered_by_a_program(service: Make, stand_in: str)
 async def test_a_failed_program_is_repaired_once_within_the_token_budget(service: Make, stand_in: str) -> None:
     value = {"found": 2, "worth": "99.90 EUR", "left_out": 1}
     programs = Scripted(failed(), ok(value))
-    response = await (await service(stand_in)).chat(ChatRequest(message="What is our stock of mugs worth?"), programs)
+    response = await (await service(stand_in)).chat(
+        "acme", ChatRequest(message="What is our stock of mugs worth?"), programs
+    )
     assert response.answer.startswith("The stock of 2 mugs is worth 99.90 EUR")
     assert [turn.kind for turn in response.turns] == ["program", "repair", "answer"]
     assert [turn.status for turn in response.turns] == ["user_error", "ok", None]
@@ -94,7 +96,7 @@ async def test_a_failed_program_is_repaired_once_within_the_token_budget(service
 
 async def test_two_failures_are_told_and_not_a_third_time_tried(service: Make, stand_in: str) -> None:
     programs = Scripted(failed(), failed(type="KeyError", message="'colour'"))
-    response = await (await service(stand_in)).chat(ChatRequest(message="How many mugs?"), programs)
+    response = await (await service(stand_in)).chat("acme", ChatRequest(message="How many mugs?"), programs)
     assert response.outcome == "program_failed"
     assert "KeyError: 'colour'" in response.answer
     assert [turn.kind for turn in response.turns] == ["program", "repair"]
@@ -108,7 +110,7 @@ async def test_two_failures_are_told_and_not_a_third_time_tried(service: Make, s
 
 
 async def test_words_without_a_program_are_the_answer(service: Make, stand_in: str) -> None:
-    response = await (await service(stand_in)).chat(ChatRequest(message="Hello!"), Scripted())
+    response = await (await service(stand_in)).chat("acme", ChatRequest(message="Hello!"), Scripted())
     assert (response.outcome, response.execution) == ("no_program", None)
     assert "stand-in" in response.answer
 
@@ -118,7 +120,7 @@ async def test_a_program_that_could_not_be_run_is_said_to_be_our_fault(
     service: Make, stand_in: str, status: Status
 ) -> None:
     programs = Scripted(failed(status, "SandboxLost", "the sandbox was lost"))
-    response = await (await service(stand_in)).chat(ChatRequest(message="How many mugs?"), programs)
+    response = await (await service(stand_in)).chat("acme", ChatRequest(message="How many mugs?"), programs)
     assert response.outcome == "platform_error"
     assert "no fault of the question (the sandbox was lost)" in response.answer
     assert response.execution is not None
@@ -131,7 +133,7 @@ async def test_every_fault_of_a_program_gets_a_repair(
 ) -> None:
     model_api.script(reply.text(CODE), reply.text("```python\nreturn 2\n```"), reply.text("Two."))
     programs = Scripted(failed(status, "SomeLimit", "too much"), ok(2))
-    response = await (await service(model_api.base_url)).chat(ChatRequest(message="How many mugs?"), programs)
+    response = await (await service(model_api.base_url)).chat("acme", ChatRequest(message="How many mugs?"), programs)
     assert response.answer == "Two."
     assert [program for program, _ in programs.ran] == ["return 1\n", "return 2\n"]
     told = model_api.requests[1]["messages"]
@@ -142,7 +144,7 @@ async def test_every_fault_of_a_program_gets_a_repair(
 
 async def test_a_repair_in_words_is_the_answer(service: Make, model_api: Any, reply: Any) -> None:
     model_api.script(reply.text(CODE), reply.text("I cannot find that out."))
-    response = await (await service(model_api.base_url)).chat(ChatRequest(message="How?"), Scripted(failed()))
+    response = await (await service(model_api.base_url)).chat("acme", ChatRequest(message="How?"), Scripted(failed()))
     assert (response.answer, response.outcome) == ("I cannot find that out.", "no_program")
     assert [turn.kind for turn in response.turns] == ["program", "repair"]
 
@@ -152,7 +154,7 @@ async def test_a_run_without_an_error_to_show_is_repaired_all_the_same(
 ) -> None:
     model_api.script(reply.text(CODE))
     bare = Ran(id="exe", status=Status.CRASHED, value=None, stdout="", error=None, usage={})
-    response = await (await service(model_api.base_url)).chat(ChatRequest(message="How?"), Scripted(bare, bare))
+    response = await (await service(model_api.base_url)).chat("acme", ChatRequest(message="How?"), Scripted(bare, bare))
     assert "crashed" in response.answer
 
 
@@ -168,7 +170,7 @@ async def test_history_goes_before_the_question_and_context_to_the_program_only(
             "context": {"cart": ["secret lamp"]},
         }
     )
-    await (await service(model_api.base_url)).chat(request, programs)
+    await (await service(model_api.base_url)).chat("acme", request, programs)
     roles = [message["role"] for message in model_api.requests[0]["messages"]]
     assert roles == ["system", "user", "assistant", "user"]
     assert "secret lamp" not in str(model_api.requests)
@@ -177,7 +179,7 @@ async def test_history_goes_before_the_question_and_context_to_the_program_only(
 
 async def test_the_answer_turn_carries_the_result_and_no_signatures(service: Make, model_api: Any, reply: Any) -> None:
     model_api.script(reply.text(CODE), reply.text("One."))
-    await (await service(model_api.base_url)).chat(ChatRequest(message="How many?"), Scripted(ok({"count": 1})))
+    await (await service(model_api.base_url)).chat("acme", ChatRequest(message="How many?"), Scripted(ok({"count": 1})))
     system, question, program, result = model_api.requests[1]["messages"]
     assert "search_products" not in system["content"]
     assert question["content"] == "How many?"
@@ -191,7 +193,7 @@ async def test_a_large_result_reaches_the_model_cut_and_the_caller_whole(
     model_api.script(reply.text(CODE), reply.text("Many."))
     value = [{"sku": f"A-{n}"} for n in range(5000)]
     made = await service(model_api.base_url, result_chars=500)
-    response = await made.chat(ChatRequest(message="All?"), Scripted(ok(value)))
+    response = await made.chat("acme", ChatRequest(message="All?"), Scripted(ok(value)))
     shown = model_api.requests[1]["messages"][-1]["content"]
     assert len(shown) < 560
     assert "more not shown" in shown
@@ -201,7 +203,7 @@ async def test_a_large_result_reaches_the_model_cut_and_the_caller_whole(
 
 async def test_what_was_printed_counts_where_nothing_was_returned(service: Make, model_api: Any, reply: Any) -> None:
     model_api.script(reply.text("```python\nprint(12)\n```"), reply.text("Twelve."))
-    await (await service(model_api.base_url)).chat(ChatRequest(message="How?"), Scripted(ok(None, "12\n")))
+    await (await service(model_api.base_url)).chat("acme", ChatRequest(message="How?"), Scripted(ok(None, "12\n")))
     assert '{"printed":"12\\n"}' in model_api.requests[1]["messages"][-1]["content"]
 
 
@@ -211,14 +213,14 @@ async def test_a_model_that_goes_away_is_an_error_at_any_turn(
 ) -> None:
     model_api.script(*[reply.text(CODE)] * good_turns, reply.error(429, retry_after="7"))
     with pytest.raises(Unavailable) as raised:
-        await (await service(model_api.base_url)).chat(ChatRequest(message="How?"), Scripted(failed(), ok(1)))
+        await (await service(model_api.base_url)).chat("acme", ChatRequest(message="How?"), Scripted(failed(), ok(1)))
     assert raised.value.retry_after == 7
 
 
 async def test_a_full_pool_is_an_error(service: Make, model_api: Any, reply: Any) -> None:
     model_api.script(reply.text(CODE))
     with pytest.raises(PoolExhausted):
-        await (await service(model_api.base_url)).chat(ChatRequest(message="How?"), Scripted(PoolExhausted()))
+        await (await service(model_api.base_url)).chat("acme", ChatRequest(message="How?"), Scripted(PoolExhausted()))
 
 
 async def test_tokens_and_outcomes_are_counted(service: Make, model_api: Any, reply: Any) -> None:
@@ -236,14 +238,38 @@ async def test_tokens_and_outcomes_are_counted(service: Make, model_api: Any, re
     before = samples()
     model_api.script(reply.text(CODE), reply.text("One."), reply.error(500))
     made = await service(model_api.base_url)
-    await made.chat(ChatRequest(message="How many?"), Scripted(ok(1)))
+    await made.chat("acme", ChatRequest(message="How many?"), Scripted(ok(1)))
     with pytest.raises(Unavailable):
-        await made.chat(ChatRequest(message="How many?"), Scripted())
+        await made.chat("acme", ChatRequest(message="How many?"), Scripted())
     assert [now - then for now, then in zip(samples(), before, strict=True)] == [100, 10, 1, 1]
 
 
 async def test_an_api_without_usage_leaves_the_turns_tokens_empty(service: Make, model_api: Any, reply: Any) -> None:
     model_api.script(reply.json({"choices": [{"message": {"content": "Hello."}}]}))
-    response = await (await service(model_api.base_url)).chat(ChatRequest(message="Hi"), Scripted())
+    response = await (await service(model_api.base_url)).chat("acme", ChatRequest(message="Hi"), Scripted())
     assert response.turns[0].tokens is None
     assert response.usage.total == 0
+
+
+async def test_one_tenant_cannot_take_every_place(service: Make, model_api: Any, reply: Any) -> None:
+    model_api.script(reply(hang=True))
+    made = await service(model_api.base_url, most_at_once=2, most_of_a_tenant=1)
+    first = asyncio.create_task(made.chat("acme", ChatRequest(message="How?"), Scripted()))
+    await asyncio.sleep(0)
+    with pytest.raises(QuotaExceeded) as caught:
+        await made.chat("acme", ChatRequest(message="How?"), Scripted())
+    assert caught.value.fields == {"quota": 1}
+    second = asyncio.create_task(made.chat("other", ChatRequest(message="How?"), Scripted()))
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await made.chat("third", ChatRequest(message="How?"), Scripted())
+    first.cancel()
+    second.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+
+
+async def test_a_place_is_free_again_when_its_chat_has_ended(service: Make, stand_in: str) -> None:
+    made = await service(stand_in, most_of_a_tenant=1)
+    for _ in range(2):
+        response = await made.chat("acme", ChatRequest(message="Hello!"), Scripted())
+        assert response.outcome == "no_program"
