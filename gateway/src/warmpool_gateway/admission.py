@@ -57,7 +57,7 @@ def admit(request: ExecutionRequest, pool: PoolSettings) -> Program:
     limits = _lower(pool.limits, lowered, by_timeout=request.timeout_seconds is not None)
     return Program(
         code=request.code,
-        context=_context(request.context),
+        context=context_json(request.context),
         limits={name: getattr(limits, name) for name in lowered},
         wall_seconds=limits.wall_seconds,
         validate=request.validate,
@@ -76,7 +76,8 @@ def _check_code(code: str, most: int) -> None:
         raise InvalidRequest(f"code: a lone surrogate at offset {offset}", field="code", offset=offset)
 
 
-def _context(value: Any) -> bytes:
+def context_json(value: Any) -> bytes:
+    """A program's context as it will be sent. Raises InvalidRequest, or TooLarge, for what no sandbox would take."""
     context = json_bytes(value)
     if len(context) > CONTEXT_BYTES:
         raise _too_large("context", "context_bytes", CONTEXT_BYTES, len(context))

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.config import JsonDict
 
-from warmpool_gateway.admission import CONTEXT_BYTES, TooLarge
+from warmpool_gateway.admission import context_json
 from warmpool_gateway.encoding import json_bytes
 from warmpool_gateway.problems import invalid
 
@@ -56,15 +56,12 @@ class ChatRequest(BaseModel):
 
     @classmethod
     def of(cls, value: Any) -> Self:
-        """Raises InvalidRequest, or TooLarge for a context that no execution would take."""
+        """Raises InvalidRequest, also for a context that no execution would take: before it costs a turn."""
         try:
             request = cls.model_validate(value)
         except ValidationError as fault:
             raise invalid(fault.errors(include_url=False, include_context=False, include_input=False)) from fault
-        size = len(json_bytes(request.context))
-        if size > CONTEXT_BYTES:
-            message = f"context: {size} bytes are over the {CONTEXT_BYTES} allowed"
-            raise TooLarge(message, field="context", limit="context_bytes", most=CONTEXT_BYTES, value=size)
+        context_json(request.context)
         return request
 
 

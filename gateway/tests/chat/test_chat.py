@@ -131,6 +131,11 @@ async def test_a_request_of_another_form_is_refused(shop: Any, body: Any, field:
 async def test_a_context_that_no_sandbox_would_take_costs_no_tokens(shop: Any, pod: Any) -> None:
     status, problem = await ask(shop, context="x" * CONTEXT_BYTES)
     assert (status, problem["limit"]) == (413, "context_bytes")
+    for context in ("[" * 128 + "]" * 128, "1e999"):
+        body = f'{{"message": "How many mugs?", "context": {context}}}'.encode()
+        status, problem = await shop.ask("POST", "/v1/chat", data=body, headers={"Content-Type": "application/json"})
+        assert (status, problem["field"]) == (422, "context")
+    assert pod.runs == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b'{"message": "\\ud800"}'])
