@@ -80,6 +80,33 @@ async def test_what_is_not_of_its_form_is_a_422_that_names_the_field(house, subt
             assert problem["detail"].startswith(f"{field}: ")
 
 
+CROWD = {f"name{number}": "x" for number in range(50_000)}
+CROWDS = [
+    ("/v1/executions", CROWD, "body"),
+    ("/v1/executions", {"code": "1", "limits": CROWD}, "limits"),
+    ("/v1/chat", CROWD, "body"),
+    ("/v1/chat", {"message": "x", "history": [CROWD]}, "history.0"),
+]
+
+
+async def test_a_flood_of_members_gets_one_error(house, subtests):
+    for path, body, field in CROWDS:
+        with subtests.test(path, field=field):
+            status, problem = await house.ask("POST", path, json=body)
+            assert (status, [error["field"] for error in problem["errors"]]) == (422, [field])
+
+
+async def test_twenty_errors_of_a_request_are_told_in_few_words(house):
+    status, problem = await house.run(**{f"name{number:02}" + "x" * 10_000: 1 for number in range(30)})
+    assert (status, len(problem["errors"])) == (422, 20)
+    assert len(json.dumps(problem)) < 10_000
+
+
+async def test_a_context_may_have_any_number_of_members(house, pod):
+    status, answer = await house.run(context={str(number): number for number in range(1000)})
+    assert (status, answer["result"]["context"]["999"]) == (200, 999)
+
+
 async def test_the_offset_of_a_character_that_cannot_be_is_named(house):
     for code, offset in [("ab\\u0000c\\u0000", 2), ("é\\ud800", 1), ("\\udc00", 0)]:
         _, problem = await post(house, f'{{"code": "{code}"}}'.encode())

@@ -2,12 +2,12 @@
 
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from warmpool_gateway.admission import context_json
 from warmpool_gateway.encoding import json_bytes
-from warmpool_gateway.problems import invalid
+from warmpool_gateway.forms import Form
 
 MESSAGE_CHARS: Final = 8000
 HISTORY_MESSAGES: Final = 20
@@ -24,17 +24,15 @@ CONTEXT_EXAMPLE: Final[JsonDict] = {
 }
 
 
-class PastMessage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class PastMessage(Form):
     role: Literal["user", "assistant"]
     content: str = Field(min_length=1, max_length=MESSAGE_CHARS)
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Form):
     """A question, what was said before it, and data for the program."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [QUESTION_EXAMPLE, CONTEXT_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [QUESTION_EXAMPLE, CONTEXT_EXAMPLE]})
 
     message: str = Field(min_length=1, max_length=MESSAGE_CHARS, description="The question.")
     history: list[PastMessage] = Field(
@@ -57,10 +55,7 @@ class ChatRequest(BaseModel):
     @classmethod
     def of(cls, value: Any) -> Self:
         """Raises InvalidRequest, also for a context that no execution would take: before it costs a turn."""
-        try:
-            request = cls.model_validate(value)
-        except ValidationError as fault:
-            raise invalid(fault.errors(include_url=False, include_context=False, include_input=False)) from fault
+        request = cls.read(value)
         context_json(request.context)
         return request
 

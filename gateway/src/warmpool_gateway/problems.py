@@ -34,6 +34,9 @@ from warmpool_gateway.encoding import json_bytes
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+MOST_ERRORS: Final = 20  # told of one request
+FIELD_CHARS: Final = 200  # of a field's name, which may be the caller's own
+
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 16 * 1024 * 1024  # some 10 ms to take in
 
@@ -118,12 +121,14 @@ def problem_of(fault: WarmpoolError) -> Response:
 
 
 def invalid(errors: Sequence[ErrorDetails]) -> InvalidRequest:
-    """What pydantic found, in the words of the request: `errors` is a list of {field, message}."""
-    told = [
-        {"field": ".".join(str(part) for part in error["loc"]) or "body", "message": error["msg"]} for error in errors
-    ]
+    """What pydantic found first, in the words of the request: `errors` is a list of {field, message}."""
+    told = [{"field": _field(error), "message": error["msg"]} for error in errors[:MOST_ERRORS]]
     first = told[0] if told else {"field": "body", "message": "not of its form"}
     return InvalidRequest(f"{first['field']}: {first['message']}", errors=told)
+
+
+def _field(error: ErrorDetails) -> str:
+    return ".".join(str(part) for part in error["loc"])[:FIELD_CHARS] or "body"
 
 
 def install(app: FastAPI) -> None:

@@ -3,24 +3,23 @@
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from warmpool.protocol import Status
 from warmpool_gateway.admission import GRANT_PATTERN, MAX_GRANTS, ExecutionRequest
+from warmpool_gateway.forms import MOST_MEMBERS, Form, few_members
 from warmpool_gateway.ids import PATTERN
 from warmpool_gateway.keys import Caller
-from warmpool_gateway.problems import invalid
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 CODE = "from servers.search import search_products\n\nreturn [p['title'] for p in search_products(context['query'])]"
 
 
-class ExecutionBody(BaseModel):
+class ExecutionBody(Form):
     """A program to run."""
 
     model_config = ConfigDict(
-        extra="forbid",
         strict=True,
         json_schema_extra={"examples": [{"code": CODE, "context": {"query": "red shoes"}, "timeout_seconds": 5}]},
     )
@@ -29,8 +28,8 @@ class ExecutionBody(BaseModel):
                       "last expression, as JSON.")  # fmt: skip
     context: Any = Field(None, description="Any JSON value; the program finds it as the global `context`.")
     timeout_seconds: Positive | None = Field(None, description="Wall-clock limit, at most the pool's.")
-    limits: dict[str, Positive] = Field(
-        {}, max_length=32, description="Other limits to put lower than the pool's, by name."
+    limits: Annotated[dict[str, Positive], BeforeValidator(few_members)] = Field(
+        {}, max_length=MOST_MEMBERS, description="Other limits to put lower than the pool's, by name."
     )
     pool: str | None = Field(None, description="Which pool of sandboxes; the default one if absent.")
     grants: list[Annotated[str, Field(pattern=GRANT_PATTERN)]] = Field(
@@ -44,11 +43,7 @@ class ExecutionBody(BaseModel):
         code = value.get("code") if isinstance(value, dict) else None
         if isinstance(code, str):
             value = {**value, "code": ""}  # pydantic takes no lone surrogate; the admission says where one is
-        try:
-            body = cls.model_validate(value)
-        except ValidationError as fault:
-            raise invalid(fault.errors(include_url=False, include_context=False, include_input=False)) from fault
-        return body.model_copy(update={"code": code})
+        return cls.read(value).model_copy(update={"code": code})
 
     def request(self, caller: Caller) -> ExecutionRequest:
         return ExecutionRequest(
