@@ -52,13 +52,13 @@ async def client(server) -> AsyncIterator[ToolServer]:
 
 async def failure(client: ToolServer, tool: str = "search.search_products", **arguments) -> ToolFailed:
     with pytest.raises(ToolFailed) as caught:
-        await client.call(tool, arguments, "grant")
+        await client.call("acme", tool, arguments, "grant")
     return caught.value
 
 
 async def test_a_call_carries_the_grant_and_brings_the_value_back_to_the_byte(client, answers):
     answers.body(b'{"value":{"id": 12345678901234567890123, "x": "\xc3\xa9\\u0000"}}\n')
-    value = await client.call("search.search_products", {"query": "é"}, "the-grant")
+    value = await client.call("acme", "search.search_products", {"query": "é"}, "the-grant")
     assert value.json == b'{"id": 12345678901234567890123, "x": "\xc3\xa9\\u0000"}'
     assert (value.request_bytes, value.response_bytes) == (14, 59)
     assert answers.requests == [("/v1/tools/search.search_products", "Bearer the-grant", '{"query":"é"}'.encode())]
@@ -121,6 +121,37 @@ async def test_a_slow_answer_times_out(server, answers):
         assert (await failure(client)).code == "timeout"
     finally:
         answered.set()
+        await client.aclose()
+
+
+async def test_a_tenants_many_calls_do_not_keep_another_waiting(client, answers, monkeypatch):
+    monkeypatch.setattr(tools, "CONNECTIONS_OF_A_TENANT", 2)
+    asked, may_answer = asyncio.Semaphore(0), asyncio.Event()
+
+    async def wait(request: web.Request) -> web.StreamResponse:
+        asked.release()
+        await may_answer.wait()
+        return web.json_response({"value": 1})
+
+    answers.say = wait
+    async with asyncio.timeout(5):
+        greedy = [asyncio.create_task(client.call("greedy", "search.x", {}, "grant")) for _ in range(5)]
+        other = asyncio.create_task(client.call("other", "search.x", {}, "grant"))
+        for _ in range(3):
+            await asked.acquire()
+        assert len(answers.requests) == 3
+        may_answer.set()
+        values = await asyncio.gather(*greedy, other)
+    assert [int(value.json) for value in values] == [1] * 6
+
+
+async def test_a_call_that_waits_for_its_turn_waits_no_longer_than_its_timeout(server, answers, monkeypatch):
+    monkeypatch.setattr(tools, "CONNECTIONS_OF_A_TENANT", 0)
+    client = ToolServer(ToolSettings(url=str(server.make_url("")), timeout_seconds=0.05))
+    try:
+        assert (await failure(client)).code == "timeout"
+        assert answers.requests == []
+    finally:
         await client.aclose()
 
 

@@ -266,7 +266,7 @@ class ToolCalls:
         error: str | None = "cancelled"
         sent = received = 0
         try:
-            value = await self._server.call(tool, arguments, self._token)
+            value = await self._server.call(self._grant.tenant, tool, arguments, self._token)
             error, sent, received = None, value.request_bytes, value.response_bytes
             return value.json
         except ToolFailed as fault:

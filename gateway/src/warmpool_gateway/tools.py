@@ -8,6 +8,7 @@ import asyncio
 import re
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import aiohttp
 import orjson
@@ -20,7 +21,10 @@ MAX_RESPONSE_BYTES: Final = 1024 * 1024  # half of a frame
 MAX_ARGUMENT_BYTES: Final = 1024 * 1024
 CONNECT_SECONDS: Final = 2.0
 KEEP_ALIVE_SECONDS: Final = 3.0  # less than the 5 s after which uvicorn closes: a call on a closed one is lost
-CONNECTIONS: Final = 64
+CONNECTIONS: Final = 256  # of a gateway, a call each: what one process of the tool server should have before it
+CONNECTIONS_OF_A_TENANT: Final = 64
+"""Eight programs' worth, at the eight calls that a sandbox may have open. A tenant's further calls wait their turn
+within their own timeout; three such tenants still leave room for a fourth."""
 HEALTH_SECONDS: Final = 1.0
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){1,4}")
@@ -48,8 +52,9 @@ class ToolServer:
             raise_for_status=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        self._tenants: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def call(self, tool: str, arguments: dict[str, Any], grant: str) -> ToolValue:
+    async def call(self, tenant: str, tool: str, arguments: dict[str, Any], grant: str) -> ToolValue:
         """Raises ToolFailed."""
         if not _NAME.fullmatch(tool):  # it becomes a path, and the program chose it
             raise ToolFailed(f"There is no tool {tool[:200]!r}.", code="unknown_tool")
@@ -59,7 +64,11 @@ class ToolServer:
             raise ToolFailed(message, code="arguments_too_large", tool=tool)
         headers = {"Authorization": f"Bearer {grant}", "Content-Type": "application/json"}
         try:
-            async with self._session.post(f"v1/tools/{tool}", data=body, headers=headers) as response:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._turn(tenant),
+                self._session.post(f"v1/tools/{tool}", data=body, headers=headers) as response,
+            ):
                 answer = await self._read(response, tool)
                 status = response.status
         except TimeoutError as fault:
@@ -82,6 +91,13 @@ class ToolServer:
     async def aclose(self) -> None:
         await self._session.close()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+    def _turn(self, tenant: str) -> asyncio.Semaphore:
+        """The tenant's, which is known for as long as any of its calls holds it."""
+        turn = self._tenants.get(tenant)
+        if turn is None:
+            turn = self._tenants[tenant] = asyncio.Semaphore(CONNECTIONS_OF_A_TENANT)
+        return turn
 
     async def _read(self, response: aiohttp.ClientResponse, tool: str) -> bytes:
         parts: list[bytes] = []
