@@ -335,7 +335,7 @@ async def test_it_is_degraded_without_tools_for_programs_run(house, pod):
     assert (status, readiness["status"], readiness["checks"]["tools"]) == (200, "degraded", "away")
 
 
-async def test_it_is_not_ready_without_redis_and_says_so_to_callers(house, pod, redis_server, monkeypatch):
+async def test_it_is_not_ready_without_redis_and_says_so_to_callers(house, pod, redis_server, monkeypatch, caplog):
     monkeypatch.setattr("warmpool_gateway.queue.AWAY_SECONDS", 0.01)
     redis_server.stop()
     try:
@@ -343,8 +343,10 @@ async def test_it_is_not_ready_without_redis_and_says_so_to_callers(house, pod, 
         assert (status, problem["checks"]["redis"]) == (503, "away")
         status, problem = await house.run()
         assert (status, problem["type"]) == (503, "urn:warmpool:problem:unavailable")
+        assert problem["detail"] == "The pool's registry is away."
     finally:
         redis_server.start()
+    assert "the pool's registry is away: " in caplog.text
 
 
 async def test_metrics_have_bounded_labels_and_no_ids(house, pod):

@@ -142,6 +142,16 @@ async def test_a_run_that_is_called_malformed_is_ours_and_the_pods_remain(house,
     await house.until_states(pod_1=IDLE)
 
 
+async def test_a_caller_is_not_told_where_a_pod_is_and_the_log_is(house, pod, monkeypatch, caplog):
+    monkeypatch.setattr("warmpool_gateway.executions.PODS_TRIED", 1)
+    address = pod.address
+    await pod.stop()
+    _, answer = await house.run()
+    assert answer["error"]["fields"] == {"reason": "unreachable"}
+    assert "127.0.0.1" not in str(answer)
+    assert address in caplog.text
+
+
 async def test_only_so_many_pods_are_tried(house):
     for number in range(4):
         (await house.add_pod(f"pod-{number}")).refuse = Refusal.DRAINING

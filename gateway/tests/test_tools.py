@@ -155,9 +155,14 @@ async def test_a_call_that_waits_for_its_turn_waits_no_longer_than_its_timeout(s
         await client.aclose()
 
 
-async def test_a_server_that_is_away_is_said_to_be(client, server):
+async def test_a_server_that_is_away_is_said_to_be_and_only_the_log_knows_where(client, server, caplog):
+    address = f"{server.host}:{server.port}"
     await server.close()
-    assert (await failure(client)).code == "unavailable"
+    for _ in range(2):
+        fault = await failure(client)
+        assert (fault.code, fault.message) == ("unavailable", "The tool server is away.")
+        assert fault.fields == {"tool": "search.search_products"}
+    assert [address in record.getMessage() for record in caplog.records] == [True]
     assert not await client.healthy()
 
 

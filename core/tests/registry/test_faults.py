@@ -35,7 +35,8 @@ async def test_every_call_says_unavailable_while_redis_is_away_and_works_once_it
         for call in CALLS.values():
             with pytest.raises(Unavailable) as away:
                 await call(pool.registry, lease)
-            assert away.value.retry_after == 1
+            assert (away.value.message, away.value.retry_after) == ("The pool's registry is away.", 1)
+            assert away.value.__cause__ is not None
     finally:
         redis_server.start()
     await until_available(pool.registry)

@@ -194,8 +194,10 @@ class Executor:
             await self._give_back(execution, clean=verdict.clean)
             if verdict.reason == "cancelled":
                 break
-            if not (verdict.retry and left):
-                raise PlatformError("No sandbox would start the program.", reason=verdict.reason, cause=verdict.message)
+            told = {"execution": execution.id, "pod": lease.pod, "reason": verdict.reason}
+            logger.warning("a sandbox did not start the program: %s", verdict.message, extra=told)
+            if not (verdict.retry and left):  # the message may hold the pod's address: it is for the log
+                raise PlatformError("No sandbox would start the program.", reason=verdict.reason)
         return never_started(execution.id)
 
     async def _lease(self, execution: Execution, deadline: float) -> Lease | None:

@@ -188,8 +188,8 @@ class PoolQueue:
                 hold_seconds=ask.hold_seconds,
                 quota=self._settings.tenant_quota,
             )
-        except Unavailable:
-            self._lost_redis()
+        except Unavailable as fault:
+            self._lost_redis(fault)
             self._belief.refuted(attempt)
         except Exception as fault:
             if not isinstance(fault, WarmpoolError):
@@ -236,8 +236,9 @@ class PoolQueue:
         except RetryLater as fault:
             logger.warning("lease not given back", extra={"pod": lease.pod, "fault": str(fault)})
 
-    def _lost_redis(self) -> None:
+    def _lost_redis(self, fault: Unavailable) -> None:
         if self._away_since is None:
+            logger.warning("the pool's registry is away: %s", fault.__cause__ or fault)
             self._away_since = self.clock()
             self.counts = None
 
@@ -257,7 +258,7 @@ class PoolQueue:
             try:
                 await self.look()
             except Unavailable as fault:
-                self._lost_redis()
+                self._lost_redis(fault)
                 self._tell_everyone(fault)
             except Exception:
                 logger.exception("the pool cannot be counted")

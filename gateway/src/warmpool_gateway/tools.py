@@ -5,6 +5,7 @@ that the program gets as an exception.
 """
 
 import asyncio
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +27,8 @@ CONNECTIONS_OF_A_TENANT: Final = 64
 """Eight programs' worth, at the eight calls that a sandbox may have open. A tenant's further calls wait their turn
 within their own timeout; three such tenants still leave room for a fourth."""
 HEALTH_SECONDS: Final = 1.0
+
+logger = logging.getLogger(__name__)
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}(\.[a-z][a-z0-9_]{0,63}){1,4}")
 _VALUE: Final = b'{"value":'
@@ -52,6 +55,7 @@ class ToolServer:
             raise_for_status=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        self._away = False
         self._tenants: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def call(self, tenant: str, tool: str, arguments: dict[str, Any], grant: str) -> ToolValue:
@@ -69,12 +73,14 @@ class ToolServer:
                 self._turn(tenant),
                 self._session.post(f"v1/tools/{tool}", data=body, headers=headers) as response,
             ):
+                self._away = False
                 answer = await self._read(response, tool)
                 status = response.status
         except TimeoutError as fault:
             raise ToolFailed(f"{tool} did not answer within {self._timeout:g} s.", code="timeout", tool=tool) from fault
         except aiohttp.ClientError as fault:
-            raise ToolFailed(f"The tool server is away: {fault}", code="unavailable", tool=tool) from fault
+            self._lost(fault)
+            raise ToolFailed("The tool server is away.", code="unavailable", tool=tool) from fault
         if status != 200:
             raise _failure(tool, status, answer)
         return ToolValue(_value(tool, answer), len(body), len(answer))
@@ -91,6 +97,12 @@ class ToolServer:
     async def aclose(self) -> None:
         await self._session.close()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+    def _lost(self, fault: aiohttp.ClientError) -> None:
+        """Its address is for the log and not for the program, and for that once: a program may call in a loop."""
+        if not self._away:
+            logger.warning("the tool server is away: %s", fault)
+        self._away = True
 
     def _turn(self, tenant: str) -> asyncio.Semaphore:
         """The tenant's, which is known for as long as any of its calls holds it."""

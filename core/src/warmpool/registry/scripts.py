@@ -64,12 +64,13 @@ def redis_away() -> Iterator[None]:
     try:
         yield
     except AWAY as fault:
-        raise _unavailable(fault) from fault
+        raise _unavailable() from fault
     except exceptions.ResponseError as fault:
         if REFUSALS.search(str(fault)):
-            raise _unavailable(fault) from fault
+            raise _unavailable() from fault
         raise
 
 
-def _unavailable(fault: Exception) -> Unavailable:
-    return Unavailable(f"The pool's registry is away: {fault}", retry_after=RETRY_AFTER_SECONDS)
+def _unavailable() -> Unavailable:
+    """Callers are told it in these words; the client's own, in its cause, hold Redis's address."""
+    return Unavailable("The pool's registry is away.", retry_after=RETRY_AFTER_SECONDS)
