@@ -146,6 +146,22 @@ def test_the_command_revokes(command):
     assert command("revoke", "none").exit_code == 1
 
 
+def test_a_name_that_looks_like_markup_is_listed_as_it_is(command):
+    assert command("create", "--tenant", "acme", "--name", "[/x]").exit_code == 0
+    listed = command("list")
+    assert (listed.exit_code, "[/x]" in listed.output) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [("WARMPOOL_QUEUE__TICK_SECONDS", "bad", "queue.tick_seconds: "), ("WARMPOOL_QUEUE", "bad", '"queue"')],
+)
+def test_the_command_says_which_setting_makes_no_sense(command, monkeypatch, name, value, told):
+    monkeypatch.setenv(name, value)
+    listed = command("list")
+    assert (listed.exit_code, told in listed.stderr) == (1, True), listed.stderr
+
+
 def test_the_command_says_what_is_wrong(command, monkeypatch):
     bad = command("create", "--tenant", "Not A Tenant", "--name", "x")
     assert (bad.exit_code, "tenant:" in bad.stderr) == (1, True)

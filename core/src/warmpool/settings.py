@@ -6,10 +6,12 @@ or an argument list. docs/reference/settings.md is generated from here.
 """
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from warmpool.errors import PlatformError
 from warmpool.protocol import Limits
 
 
@@ -153,3 +155,15 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     audit: AuditSettings = AuditSettings()
+
+    @classmethod
+    def of_environment(cls) -> Self:
+        """Raises PlatformError with a message that names every setting which makes no sense, for whoever set it."""
+        try:
+            return cls()
+        except ValidationError as fault:  # its own text repeats the values, and one may hold a password
+            errors = fault.errors(include_url=False, include_context=False, include_input=False)
+            wrong = (f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)
+            raise PlatformError("; ".join(wrong)) from None
+        except SettingsError as fault:
+            raise PlatformError(f"the settings: {fault}") from None

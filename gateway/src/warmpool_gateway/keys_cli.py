@@ -10,6 +10,7 @@ import psycopg
 from psycopg import AsyncConnection
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from warmpool.errors import WarmpoolError
 from warmpool.settings import Settings
@@ -29,7 +30,7 @@ def keys() -> None:
 @click.option("--weight", default=1, show_default=True, help="Turns that the tenant gets in the queue, 1 to 100.")
 def create(tenant: str, name: str, weight: int) -> None:
     """Make a key and print it. It cannot be printed again."""
-    settings = Settings()
+    settings = _settings()
     try:
         pepper = settings.secrets.read("pepper")
     except ValueError as fault:
@@ -45,8 +46,8 @@ def create(tenant: str, name: str, weight: int) -> None:
 def list_() -> None:
     """Show every key, without secrets."""
     table = Table("ID", "TENANT", "NAME", "WEIGHT", "CREATED", "REVOKED")
-    for key in _with_postgres(Settings(), list_keys):
-        table.add_row(key.id, key.tenant, key.name, str(key.weight), _day(key.created_at), _day(key.revoked_at))
+    for key in _with_postgres(_settings(), list_keys):
+        table.add_row(key.id, key.tenant, Text(key.name), str(key.weight), _day(key.created_at), _day(key.revoked_at))
     Console().print(table)
 
 
@@ -54,8 +55,15 @@ def list_() -> None:
 @click.argument("id")
 def revoke(id: str) -> None:
     """Make the key ID count no more."""
-    key = _with_postgres(Settings(), lambda connection: revoke_key(connection, id))
+    key = _with_postgres(_settings(), lambda connection: revoke_key(connection, id))
     click.echo(f"Key {key.id} of tenant {key.tenant} is revoked; gateways refuse it within 2 seconds.")
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.of_environment()
+    except WarmpoolError as fault:
+        raise click.ClickException(str(fault)) from fault
 
 
 def _with_postgres(settings: Settings, work: Callable[[AsyncConnection[Any]], Awaitable[T]]) -> T:
