@@ -334,6 +334,20 @@ async def test_a_broken_greeting_did_not_start_the_program(connections, supervis
     assert len(connections) == 0
 
 
+async def test_a_stream_that_closes_right_behind_its_greeting_is_connected_to_anew(connections, supervisor):
+    greet = supervisor.handshake
+
+    async def greet_and_break(talk):
+        await greet(talk)
+        talk.send(Message.READY, {})
+
+    supervisor.handshake = greet_and_break
+    verdict = await run(connections, supervisor)
+    assert (verdict.reason, supervisor.runs) == (Refusal.BUSY, [])
+    supervisor.handshake = greet
+    assert (await run(connections, supervisor)).status is Status.OK
+
+
 async def test_a_message_between_runs_closes_the_connection(connections, supervisor):
     async def script(talk, message):
         talk.result(message["execution"])

@@ -335,6 +335,8 @@ class PodConnections:
         return stream
 
     def _remember(self, lease: Lease, stream: PodStream) -> None:
+        if stream.phase is Phase.CLOSED:  # in the turn of its READY; nobody would forget it any more
+            return
         if len(self._streams) >= MAX_STREAMS:
             oldest = next((known for _, known in self._streams.values() if known.phase is Phase.IDLE), None)
             if oldest is not None:
