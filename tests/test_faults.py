@@ -2,11 +2,14 @@
 
 import asyncio
 import os
+import random
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 from harness.caller import Answer, Caller
 from harness.running import RunningStack
@@ -298,3 +301,45 @@ async def test_a_gateway_that_hung_past_its_lease_harms_nobody(
     finally:
         gateway.signal(signal.SIGCONT)
     assert (await asking).body["status"] in ("ok", "platform_error")  # by what it does first when it wakes up
+
+
+# -- all together
+
+
+async def test_faults_in_a_row_leave_every_caller_with_a_typed_answer(caller: Caller, running: RunningStack):
+    """Random ones, under load; the seed is pytest-randomly's."""
+    end = asyncio.get_running_loop().time() + 4
+    answers: list[Answer] = []
+
+    async def call() -> None:
+        while asyncio.get_running_loop().time() < end:
+            code = random.choice(["return 1", sleep(0.1), "from servers.search import search_products as s\ns('lamp')"])
+            answers.append(await caller.post("/v1/executions", {"code": code, "timeout_seconds": 2}))
+
+    async def harm() -> None:
+        while asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(random.uniform(0.05, 0.5))
+            with suppress(psutil.NoSuchProcess):
+                random.choice([kill_a_supervisor, kill_a_zygote, restart_redis])(running)
+
+    await asyncio.gather(harm(), *(call() for _ in range(6)))
+    ends = {answer.body["status"] if answer.status == 200 else answer.problem for answer in answers}
+    assert {"ok"} <= ends <= {"ok", "platform_error", "user_error", "unavailable", "pool_exhausted"}, ends
+    assert max(answer.seconds for answer in answers) < 2 + 10 + 1  # its own deadline, after the longest wait for a pod
+
+
+def kill_a_supervisor(running: RunningStack) -> None:
+    alive = [pod.pid for pod in running.parts.pool.pods if pod.pid]
+    if alive:
+        psutil.Process(random.choice(alive)).kill()
+
+
+def kill_a_zygote(running: RunningStack) -> None:
+    alive = [process for pod in running.parts.pool.pods if (process := zygote(pod.pid))]
+    if alive:
+        random.choice(alive).kill()
+
+
+def restart_redis(running: RunningStack) -> None:
+    running.parts.redis.kill()
+    running.parts.redis.start()

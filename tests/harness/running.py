@@ -34,13 +34,13 @@ class RunningStack:
         self.pods = plan.pods
         self._plan = plan
         self._started: Future[stack.Stack] = Future()
+        self.tenants: list[tuple[str, str]] = []
+        """Each with a key, for tests that need tenants that nobody else uses; the gateway knows them in time."""
         self._loop = asyncio.new_event_loop()
         self._ending = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="stack")
         self._thread.start()
         self.parts = self._started.result(START_SECONDS)
-        self.tenants = asyncio.run(_tenants(self.parts))
-        """Each with a key, for tests that need tenants that nobody else uses; the gateway knows them in time."""
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
@@ -53,6 +53,7 @@ class RunningStack:
 
     async def _live(self) -> None:
         async with stack.running(self._plan) as running:
+            self.tenants = await _tenants(running)
             self._started.set_result(running)
             await self._ending.wait()
 
