@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from warmpool.protocol import Limits, Status
+from warmpool_gateway.ids import new_id
 from warmpool_gateway.keys import revoke_key
 from warmpool_gateway.problems import MEDIA_TYPE
 
@@ -236,6 +238,21 @@ async def test_an_execution_that_is_not_there_is_a_404(house, subtests):
         with subtests.test(id):
             status, problem = await house.ask("GET", f"/v1/executions/{id}")
             assert (status, problem["type"]) == (404, "urn:warmpool:problem:not_found")
+
+
+async def test_only_an_execution_whose_record_may_be_on_its_way_is_waited_for(house, monkeypatch):
+    looks = []
+
+    async def one_more_record() -> int:
+        looks.append(1)
+        return 1
+
+    monkeypatch.setattr(house.gateway.audit, "measure", one_more_record)
+    monkeypatch.setattr("warmpool_gateway.store.FLUSH_SECONDS", 0.0)
+    for seconds, waits in [(-3600, False), (3600, False), (-30, True), (0, True)]:
+        looks.clear()
+        status, _ = await house.ask("GET", f"/v1/executions/{new_id(time.time() + seconds)}")
+        assert (status, bool(looks)) == (404, waits)
 
 
 async def test_an_execution_is_found_right_after_its_answer(house, pod):

@@ -149,6 +149,8 @@ async def open_gateway(settings: Settings, secret: Secrets) -> AsyncIterator[Gat
             grant_key=secret.grant,
         )
         exits.push_async_callback(executor.aclose)
+        pool = settings.pool
+        longest_seconds = settings.queue.max_wait_seconds + pool.limits.wall_seconds + pool.lease_grace_seconds
         yield Gateway(
             settings=settings,
             redis=redis,
@@ -160,7 +162,7 @@ async def open_gateway(settings: Settings, secret: Secrets) -> AsyncIterator[Gat
             keys=keys,
             audit=audit,
             executor=executor,
-            store=ExecutionStore(postgres, audit),
+            store=ExecutionStore(postgres, audit, longest_seconds=longest_seconds),
             background=background,
         )
 

@@ -1,10 +1,11 @@
 """Reads recorded executions: a tenant's own only, one by its id or many by pages of keys.
 
-What was answered a moment ago may still be on its way from Redis; a look-up waits for it a little.
+What was answered a moment ago may still be on its way from Redis; a look-up waits for it a little. How old an
+execution is, its id says.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -33,17 +34,30 @@ Row = dict[str, Any]
 
 
 class ExecutionStore:
-    def __init__(self, postgres: AsyncConnectionPool[Any], audit: AuditConsumer) -> None:
+    """`longest_seconds` is what an execution may take from its id to its record."""
+
+    def __init__(
+        self,
+        postgres: AsyncConnectionPool[Any],
+        audit: AuditConsumer,
+        *,
+        longest_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._postgres = postgres
         self._audit = audit
+        self._longest_seconds = longest_seconds
+        self._clock = clock
 
     async def get(self, tenant: str, id: str) -> bytes:
         """The execution as JSON. Raises NotFound, or Unavailable while Postgres is away."""
         try:
-            asked = {"tenant": tenant, "id": id, "created_at": created_at(id)}
+            asked: Row = {"tenant": tenant, "id": id, "created_at": created_at(id)}
         except ValueError as fault:
             raise NotFound(str(fault)) from fault
-        row = await self._one(asked) or await self._late(asked)
+        row = await self._one(asked)
+        if row is None and abs(self._clock() - asked["created_at"]) < self._longest_seconds:
+            row = await self._late(asked)
         if row is None:
             raise NotFound(f"There is no execution {id}.")
         return json_bytes(_view(row))
