@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import REGISTRY
 
 from warmpool.protocol import Limits, Status
 from warmpool_gateway.ids import new_id
@@ -182,6 +183,22 @@ async def test_a_slow_body_is_a_408(house):
     async with house.request("POST", "/v1/executions", data=slow(), headers=headers) as response:
         problem = await response.json()
     assert (response.status, problem["received"]) == (408, 7)
+
+
+@pytest.mark.parametrize("path", ["/v1/executions", "/v1/chat"])
+async def test_a_client_that_hangs_up_within_its_body_is_no_fault_of_ours(house, path, caplog):
+    def count() -> float:
+        return REGISTRY.get_sample_value("warmpool_http_requests_total", {"route": path, "code": "499"}) or 0
+
+    before = count()
+    _, writer = await asyncio.open_connection("127.0.0.1", int(house.url.rsplit(":", 1)[1]))
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.key}\r\nContent-Length: 50\r\n\r\n"
+    writer.write(head.encode() + b'{"code"')
+    writer.close()
+    async with asyncio.timeout(5):
+        while count() == before:
+            await asyncio.sleep(0.001)
+    assert caplog.records == []
 
 
 async def test_a_body_of_another_media_type_is_a_415(house):

@@ -22,6 +22,10 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 class TooLarge(InvalidRequest):
     """The request is larger than it may be."""
 
+    def __init__(self, field: str, *, limit: str, most: int, value: int) -> None:
+        message = f"{field}: {value} bytes are over the {most} allowed"
+        super().__init__(message, field=field, limit=limit, most=most, value=value)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionRequest:
@@ -67,7 +71,7 @@ def admit(request: ExecutionRequest, pool: PoolSettings) -> Program:
 def _check_code(code: str, most: int) -> None:
     size = len(code.encode("utf-8", "surrogatepass"))
     if size > most:
-        raise _too_large("code", "code_bytes", most, size)
+        raise TooLarge("code", limit="code_bytes", most=most, value=size)
     nul = code.find("\x00")
     if nul >= 0:
         raise InvalidRequest(f"code: a NUL character at offset {nul}", field="code", offset=nul)
@@ -80,7 +84,7 @@ def context_json(value: Any) -> bytes:
     """A program's context as it will be sent. Raises InvalidRequest, or TooLarge, for what no sandbox would take."""
     context = json_bytes(value)
     if len(context) > CONTEXT_BYTES:
-        raise _too_large("context", "context_bytes", CONTEXT_BYTES, len(context))
+        raise TooLarge("context", limit="context_bytes", most=CONTEXT_BYTES, value=len(context))
     if context.count(b"[") + context.count(b"{") >= MAX_DEPTH and is_deep(value, MAX_DEPTH - 1):
         raise InvalidRequest(f"context: nested deeper than {MAX_DEPTH - 1} levels", field="context")
     if b"null" in context and _holds_infinity(value):  # 1e999 is read as one, and written as null
@@ -119,9 +123,3 @@ def _check_grants(grants: tuple[str, ...]) -> None:
         if not _GRANT.fullmatch(grant):
             message = f"grants.{number}: a tool (`search.search_products`), a category (`search.*`) or `*`"
             raise InvalidRequest(message, field=f"grants.{number}")
-
-
-def _too_large(name: str, limit: str, most: int, value: int) -> TooLarge:
-    return TooLarge(
-        f"{name}: {value} bytes are over the {most} allowed", field=name, limit=limit, most=most, value=value
-    )

@@ -1,21 +1,20 @@
 """The HTTP API: executions, health, metrics. Reads requests, asks the gateway, writes answers; decides nothing."""
 
 import asyncio
-from typing import Annotated, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final, Protocol
 
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
-from starlette.requests import ClientDisconnect
 
 from warmpool.errors import Unavailable
 from warmpool_gateway.body import read_json
 from warmpool_gateway.encoding import json_bytes
-from warmpool_gateway.executions import Execution
 from warmpool_gateway.gateway import Gateway
-from warmpool_gateway.problems import MEDIA_TYPE, problem
+from warmpool_gateway.keys import Caller
+from warmpool_gateway.problems import CLIENT_GONE, MEDIA_TYPE, problem
 from warmpool_gateway.schemas import ExecutionBody, ExecutionView, Health, PageQuery, PageView, Readiness, RecordedView
 
-CLIENT_GONE: Final = 499  # nobody reads it; it is for the metrics
 NEEDED: Final = ("redis", "pods", "keys")
 
 Responses = dict[int | str, dict[str, Any]]
@@ -60,13 +59,9 @@ DESCRIPTIONS: Final = {
 )
 async def run_execution(request: Request) -> Response:
     gateway = gateway_of(request)
-    caller = gateway.keys.authenticate(request.headers.get("authorization"))
-    try:
-        body = await read_json(request, gateway.settings.api)
-    except ClientDisconnect:
-        return Response(status_code=CLIENT_GONE)
+    caller, body = await caller_and_body(request)
     execution = gateway.executor.start(ExecutionBody.of(body).request(caller))
-    return await answer_unless_gone(request, execution)
+    return await answer_unless_gone(request, execution.response(), execution.cancel, execution=execution.id)
 
 
 @router.get(
@@ -154,16 +149,32 @@ def json_response(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
 
-async def answer_unless_gone(request: Request, execution: Execution) -> Response:
-    """The execution's answer. When the client hangs up first, the execution is cancelled."""
+async def caller_and_body(request: Request) -> tuple[Caller, Any]:
+    """Who asks, and the JSON of what. Raises InvalidRequest, or starlette's ClientDisconnect."""
+    gateway = gateway_of(request)
+    caller = gateway.keys.authenticate(request.headers.get("authorization"))
+    return caller, await read_json(request, gateway.settings.api)
+
+
+class Answer(Protocol):
+    def to_json(self) -> bytes: ...
+
+
+async def answer_unless_gone(
+    request: Request, answer: Awaitable[Answer], cancel: Callable[[object], object], **told: Any
+) -> Response:
+    """The answer. When the client hangs up first, `cancel` is called; `told` is said of what a shutdown ends."""
     hangs_up = asyncio.ensure_future(request.receive())  # the body has been read: what comes is the end
-    hangs_up.add_done_callback(execution.cancel)
+    hangs_up.add_done_callback(cancel)
     try:
-        response = await execution.response()
-    except asyncio.CancelledError as fault:  # the server's patience at its end is over
-        execution.cancel()
-        raise Unavailable("The gateway is shutting down; it ended the program.", execution=execution.id) from fault
+        response = await answer
+    except asyncio.CancelledError as fault:
+        cancel(None)
+        if hangs_up.done() and not hangs_up.cancelled():
+            return Response(status_code=CLIENT_GONE)
+        # else the server's patience at its end is over
+        raise Unavailable("The gateway is shutting down; it ended this request.", **told) from fault
     finally:
-        hangs_up.remove_done_callback(execution.cancel)
+        hangs_up.remove_done_callback(cancel)
         hangs_up.cancel()
     return json_response(response.to_json())

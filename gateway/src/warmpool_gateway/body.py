@@ -77,19 +77,14 @@ async def _read(request: Request, settings: ApiSettings) -> bytearray:
     most = settings.max_body_bytes
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
-        raise _too_large(most, int(declared))
+        raise TooLarge("body", limit="max_body_bytes", most=most, value=int(declared))
     body = bytearray()
     try:
         async with asyncio.timeout(settings.body_timeout_seconds):
             async for part in request.stream():
                 body += part
                 if len(body) > most:
-                    raise _too_large(most, len(body))
+                    raise TooLarge("body", limit="max_body_bytes", most=most, value=len(body))
     except TimeoutError as fault:
         raise SlowBody(seconds=settings.body_timeout_seconds, received=len(body)) from fault
     return body
-
-
-def _too_large(most: int, value: int) -> TooLarge:
-    message = f"body: {value} bytes are over the {most} allowed"
-    return TooLarge(message, field="body", limit="max_body_bytes", most=most, value=value)

@@ -7,14 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.requests import ClientDisconnect
 
-from warmpool.errors import InvalidRequest, Unavailable
+from warmpool.errors import InvalidRequest
 from warmpool.protocol import ProgramError, Status
 from warmpool.settings import Settings
 from warmpool_gateway.admission import ExecutionRequest
-from warmpool_gateway.api import CLIENT_GONE, gateway_of, json_response, problems
-from warmpool_gateway.body import read_json
+from warmpool_gateway.api import answer_unless_gone, caller_and_body, gateway_of, problems
 from warmpool_gateway.chat_service import MOST_OF_A_TENANT, ChatService, Ran
 from warmpool_gateway.chat_wire import ChatRequest, ChatResponse
 from warmpool_gateway.executions import Executor
@@ -48,32 +46,12 @@ def _body_schema() -> dict[str, Any]:
     },
 )
 async def chat(request: Request) -> Response:
-    gateway = gateway_of(request)
-    caller = gateway.keys.authenticate(request.headers.get("authorization"))
-    try:
-        body = await read_json(request, gateway.settings.api)
-    except ClientDisconnect:
-        return Response(status_code=CLIENT_GONE)
+    caller, body = await caller_and_body(request)
     service = request.app.state.chat
     assert isinstance(service, ChatService)
-    programs = CallersPrograms(gateway.executor, caller)
-    answering = service.chat(caller.tenant, ChatRequest.of(body), programs)
-    return await answer_unless_gone(request, asyncio.create_task(answering))
-
-
-async def answer_unless_gone(request: Request, chat: asyncio.Task[ChatResponse]) -> Response:
-    """The chat's answer. When the client hangs up first, the chat is cancelled, and its program with it."""
-    hangs_up = asyncio.ensure_future(request.receive())  # the body has been read: what comes is the end
-    hangs_up.add_done_callback(lambda _: chat.cancel())
-    try:
-        response = await chat
-    except asyncio.CancelledError as fault:
-        if hangs_up.done() and not hangs_up.cancelled():
-            return Response(status_code=CLIENT_GONE)
-        raise Unavailable("The gateway is shutting down; it ended the chat.") from fault
-    finally:
-        hangs_up.cancel()
-    return json_response(response.to_json())
+    programs = CallersPrograms(gateway_of(request).executor, caller)
+    answering = asyncio.create_task(service.chat(caller.tenant, ChatRequest.of(body), programs))
+    return await answer_unless_gone(request, answering, lambda _: answering.cancel())
 
 
 class CallersPrograms:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from warmpool.errors import (
@@ -32,6 +33,7 @@ from warmpool_gateway.admission import TooLarge
 from warmpool_gateway.body import MalformedBody, SlowBody, WrongMediaType
 from warmpool_gateway.encoding import json_bytes
 
+CLIENT_GONE: Final = 499  # nobody reads it; it is for the metrics
 MEDIA_TYPE: Final = "application/problem+json"
 
 MOST_ERRORS: Final = 20  # told of one request
@@ -136,6 +138,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(WarmpoolError, _warmpool)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -156,6 +159,10 @@ async def _validation(_: Request, fault: Exception) -> Response:
     assert isinstance(fault, RequestValidationError)
     errors = [{**error, "loc": error["loc"][1:]} for error in fault.errors()]  # without "query" or "path"
     return problem_of(invalid(errors))  # type: ignore[arg-type]
+
+
+async def _gone(_: Request, fault: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
 
 
 async def _unexpected(_: Request, fault: Exception) -> Response:
