@@ -9,8 +9,8 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
@@ -88,7 +88,6 @@ class AuditConsumer:
     ) -> None:
         self.backlog = 0
         """Records in the stream, as of a second ago."""
-        self.postgres_away = False
         self._redis = redis
         self._postgres = postgres
         self._settings = settings
@@ -202,7 +201,7 @@ class AuditConsumer:
     async def _keep_house(self) -> None:
         today = self._clock().date()
         kept = today - timedelta(days=self._settings.retention_days)
-        async with self._connection() as connection:
+        async with self._postgres.connection() as connection:
             for table in TABLES:
                 await connection.execute("SELECT add_day_partitions(%s, %s, %s)", (table, today, DAYS_AHEAD))
                 await connection.execute("SELECT drop_day_partitions(%s, %s)", (table, kept))
@@ -228,7 +227,7 @@ class AuditConsumer:
     async def _insert(self, entries: Sequence[Entry]) -> dict[str, str]:
         """Writes them together or, where one is poison, one by one. Returns those that are, with the reason."""
         try:
-            async with self._connection() as connection, connection.transaction():
+            async with self._postgres.connection() as connection, connection.transaction():
                 for kind, sql in STATEMENTS.items():
                     records = [entry.record for entry in entries if entry.kind == kind]
                     if records:
@@ -241,7 +240,7 @@ class AuditConsumer:
 
     async def _insert_each(self, entries: Sequence[Entry]) -> dict[str, str]:
         dead: dict[str, str] = {}
-        async with self._connection() as connection:
+        async with self._postgres.connection() as connection:
             for entry in entries:
                 try:
                     await _insert_one(connection, entry)
@@ -263,16 +262,6 @@ class AuditConsumer:
             pipeline.xdel(STREAM, *ids)
             pipeline.xlen(STREAM)
             *_, self.backlog = await pipeline.execute()
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection[Any]]:
-        try:
-            async with self._postgres.connection() as connection:
-                self.postgres_away = False
-                yield connection
-        except psycopg.OperationalError:
-            self.postgres_away = True
-            raise
 
 
 async def _insert_one(connection: AsyncConnection[Any], entry: Entry) -> None:

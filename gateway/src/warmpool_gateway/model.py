@@ -65,8 +65,6 @@ class Completion:
     """None where the API sent no usage."""
     seconds: float
     retries: int = 0
-    cut: bool = False
-    """The model ran into its token limit within the reply."""
 
 
 class ModelClient(Protocol):
@@ -161,7 +159,6 @@ class _Text(BaseModel):
 
 class _Choice(BaseModel):
     message: _Text
-    finish_reason: str | None = None
 
 
 class _Reply(BaseModel):
@@ -200,7 +197,6 @@ def _completion(reply: _Reply, asked: str, *, retries: int, seconds: float) -> C
         tokens=_tokens(reply.usage) if reply.usage else None,
         seconds=seconds,
         retries=retries,
-        cut=choice.finish_reason == "length",
     )
 
 

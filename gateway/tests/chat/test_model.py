@@ -42,7 +42,7 @@ async def test_messages_go_out_and_text_and_tokens_come_back(model: Any, model_a
     completion: Completion = await (await model()).complete(QUESTION)
     assert (completion.text, completion.model) == ("Twelve.", "scripted-1")
     assert completion.tokens == Tokens(prompt=100, completion=10, total=110, cached=64, reasoning=7)
-    assert (completion.retries, completion.cut) == (0, False)
+    assert completion.retries == 0
     assert model_api.requests[0]["model"] == "scripted"
     assert model_api.requests[0]["messages"][1] == {"role": "user", "content": "How many lamps?"}
     assert model_api.headers[0]["authorization"] == f"Bearer {KEY}"
@@ -51,7 +51,7 @@ async def test_messages_go_out_and_text_and_tokens_come_back(model: Any, model_a
 async def test_an_api_that_counts_no_tokens_leaves_them_out(model: Any, model_api: Any, reply: Any) -> None:
     model_api.script(reply.json({"choices": [{"message": {"content": "Twelve."}, "finish_reason": "length"}]}))
     completion = await (await model()).complete(QUESTION)
-    assert (completion.tokens, completion.model, completion.cut) == (None, "scripted", True)
+    assert (completion.tokens, completion.model) == (None, "scripted")
 
 
 async def test_a_refusal_is_the_text(model: Any, model_api: Any, reply: Any) -> None:
