@@ -318,6 +318,19 @@ async def test_stopping_the_gateway_cancels_what_runs(house, pod):
     assert (status, problem["detail"]) == (503, "The gateway is shutting down.")
 
 
+async def test_a_request_that_the_server_ends_is_told_so_and_its_program_is_cancelled(house, pod):
+    pod.script = pod.until_cancelled
+    running = asyncio.create_task(house.run())
+    await asyncio.wait_for(pod.running.wait(), 5)
+    for task in asyncio.all_tasks():  # as uvicorn does when its patience at the end is over
+        if "RequestResponseCycle.run_asgi" in repr(task.get_coro()):
+            task.cancel()
+    status, problem = await running
+    assert (status, problem["detail"]) == (503, "The gateway is shutting down; it ended this request.")
+    assert problem["execution"].startswith("exe_")
+    await asyncio.wait_for(pod.cancelled.wait(), 5)
+
+
 async def test_cancelling_a_run_in_python_cancels_the_program(house, pod):
     pod.script = pod.until_cancelled
     request = ExecutionRequest(tenant="acme", key_id="k", code="1")
