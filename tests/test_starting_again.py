@@ -32,7 +32,7 @@ async def serving(job: Job) -> tuple[str, str]:
     return url[0], key[0]
 
 
-async def test_records_and_keys_outlive_a_kill_and_no_pod_of_the_past_is_leased(data: Path):
+async def test_records_outlive_a_kill_and_neither_key_nor_pod_of_the_past_counts(data: Path):
     up = ("up", "--port", "0", "--pods", "4", "--products", "50", "--data", str(data))
     async with started(*up, grace_seconds=KILLED_GRACE_SECONDS) as job:
         url, key = await serving(job)
@@ -43,9 +43,10 @@ async def test_records_and_keys_outlive_a_kill_and_no_pod_of_the_past_is_leased(
         os.kill(job.pid, signal.SIGKILL)
         assert (await job.ended()).left == []
     async with started(*up) as job:
-        url, _ = await serving(job)
+        url, new_key = await serving(job)
         async with aiohttp.ClientSession(url) as session:
-            caller = Caller(session, key)
+            assert (await Caller(session, key).post("/v1/executions", {"code": "return 1"})).status == 401
+            caller = Caller(session, new_key)
             for number in range(8):
                 assert (await caller.run(f"return {number}"))["result"] == number
             found = await caller.get(f"/v1/executions/{before['id']}")
