@@ -104,7 +104,8 @@ async def test_callers_that_come_while_redis_restarts_are_served_when_it_is_back
 # -- Postgres
 
 
-async def test_with_postgres_away_programs_run_as_fast_and_their_records_come_later(
+@pytest.mark.timeout(120)
+async def test_with_postgres_away_for_30_seconds_no_program_waits_and_all_records_come_later(
     caller: Caller, running: RunningStack
 ):
     with_it = await timed_runs(caller)
@@ -115,12 +116,12 @@ async def test_with_postgres_away_programs_run_as_fast_and_their_records_come_la
         assert (reading.status, reading.problem) == (503, "unavailable")
         assert reading.seconds < 3
         assert (ready.status, ready.body["status"]) == (200, "degraded")
-        await until_seconds_passed(3, caller)
+        await until_seconds_passed(30, caller)
         without += await timed_runs(caller)
     finally:
         running.parts.postgres.start()
-    median = sorted(answer.seconds for answer in without)[len(without) // 2]
-    assert median < 0.05 + 3 * sorted(answer.seconds for answer in with_it)[len(with_it) // 2]
+    # One that had waited for Postgres would have waited for a connection's timeout, 5 s.
+    assert max(answer.seconds for answer in without) < 2
     for answer in (*with_it, *without):
         await until(lambda ran=answer.body: is_recorded(caller, ran), 15, "the record")
 
