@@ -222,6 +222,17 @@ def test_a_release_that_an_acquire_overtook_still_gives_hope():
     assert not belief.pushed(0.0)
 
 
+def test_an_acquire_in_vain_from_before_a_release_says_nothing_of_its_pod():
+    belief = IdleBelief()
+    belief.counted(1)
+    earlier = belief.attempt()
+    release = belief.releasing(0.0)
+    belief.attempt()  # takes the released pod
+    belief.refuted(earlier)
+    belief.released(release, idle=True)
+    assert belief.likely == 0
+
+
 def test_a_release_of_our_own_is_counted_once():
     belief = IdleBelief()
     belief.releasing(1.0)

@@ -169,7 +169,7 @@ async def test_tenants_take_turns_whoever_came_first(house):
     await asyncio.gather(*tasks)
     assert sorted(order) == ["big"] * 6 + ["small"] * 2
     # By turns; one that asked in vain, as it may, comes right behind the next.
-    assert order[:5].count("small") == 2
+    assert order[:5].count("small") == 2, order
 
 
 async def test_a_wait_ends_at_its_deadline(house):

@@ -110,7 +110,7 @@ class IdleBelief:
     def __init__(self) -> None:
         self.likely = 0
         self._news = 0
-        self._refutations = 0
+        self._last_refuted = -1
         self._echoes = 0
         self._released_at = -math.inf
 
@@ -132,13 +132,13 @@ class IdleBelief:
         self._released_at = now
         self._echoes += 1
         self._hope(1)
-        return self._refutations
+        return self._news
 
     def released(self, release: int, *, idle: bool) -> None:
         """That release is done. Where its pod is not idle, nothing will be pushed for it."""
         if not idle:
             self._echoes = max(0, self._echoes - 1)
-        elif self._refutations != release:  # by an acquire that overtook it, perhaps: its script had to be loaded
+        elif self._last_refuted >= release:  # an acquire sent behind it overtook it: its script had to be loaded
             self._hope(1)
 
     def attempt(self) -> int:
@@ -148,7 +148,7 @@ class IdleBelief:
 
     def refuted(self, attempt: int) -> None:
         """That acquire found no idle pod: only what we heard since it was sent gives hope."""
-        self._refutations += 1
+        self._last_refuted = max(self._last_refuted, attempt)
         self.likely = min(self.likely, self._news - attempt)
 
     def _hope(self, pods: int) -> None:
