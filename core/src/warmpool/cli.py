@@ -1,12 +1,14 @@
 """The `warmpool` command. Each subcommand's code is imported when it is called, so that `--help` is quick."""
 
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import Final
 
 import click
 
 import warmpool
+from warmpool.errors import WarmpoolError
 
 COMMANDS: Final = {
     "up": "warmpool.local.up:up",
@@ -44,4 +46,8 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    cli.main(args=list(arguments) if arguments is not None else None, prog_name="warmpool")
+    """Runs the command line; a failure of ours is one line and exit code 1."""
+    try:
+        cli.main(args=list(arguments) if arguments is not None else None, prog_name="warmpool")
+    except WarmpoolError as fault:
+        sys.exit(f"Error: {fault.message}")

@@ -4,12 +4,14 @@ import argparse
 import gc
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 import uvicorn
 
+from warmpool.errors import WarmpoolError
 from warmpool.settings import Settings
 
 BACKLOG: Final = 4096
@@ -43,8 +45,12 @@ def serve(name: str, what: str, port: int, make_app: Callable[[Settings], Any]) 
     log = logging.StreamHandler()
     log.setFormatter(Lines())
     logging.basicConfig(level=logging.WARNING, handlers=[log])
+    try:
+        app = make_app(Settings.of_environment())
+    except (WarmpoolError, ValueError) as fault:  # a setting that makes no sense, or a secret that is missing
+        sys.exit(f"{name}: {fault}")
     config = uvicorn.Config(
-        make_app(Settings()), host=options.host, port=options.port, backlog=BACKLOG,
+        app, host=options.host, port=options.port, backlog=BACKLOG,
         loop="uvloop", http="httptools", access_log=False, log_level="warning", timeout_graceful_shutdown=STOP_SECONDS,
     )  # fmt: skip
     # What is loaded by now stays for good: a full collection that walks it stops the loop for 0.1 s, once a second.

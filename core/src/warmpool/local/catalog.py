@@ -49,7 +49,7 @@ def import_file(file: Path, format: Format, currency: str, tenant: str) -> None:
     Products that are there already are updated; importing the same file twice changes nothing. Rows that cannot be
     used are reported on standard error with their line, and the rest is imported.
     """
-    settings = Settings()
+    settings = Settings.of_environment()
     try:
         with _bar() as bar:
             report = import_catalogue(

@@ -24,7 +24,7 @@ def secrets() -> None:
 @click.option("--path", type=click.Path(path_type=Path, file_okay=False), help="Folder; default: secrets.path.")
 def create_secrets(path: Path | None) -> None:
     """Make the keys that are missing. Those that exist are left as they are."""
-    folder = path or Settings().secrets.path
+    folder = path or Settings.of_environment().secrets.path
     try:
         made = secret_files.create(folder)
     except OSError as fault:
@@ -35,8 +35,9 @@ def create_secrets(path: Path | None) -> None:
 @click.command()
 def migrate() -> None:
     """Bring the database of postgres.dsn to this version's schema."""
+    dsn = Settings.of_environment().postgres.dsn
     try:
-        applied = asyncio.run(run_migrations(Settings().postgres.dsn))
+        applied = asyncio.run(run_migrations(dsn))
     except (WarmpoolError, psycopg.Error) as fault:
         raise click.ClickException(f"postgres.dsn: {fault}") from fault
     click.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do: the schema is current")

@@ -18,7 +18,6 @@ from typing import Final
 
 import psycopg
 from psycopg import sql
-from pydantic import ValidationError
 
 from servers.catalogue.generate import generate
 from servers.catalogue.importer import Format, import_catalogue
@@ -202,9 +201,7 @@ def _settings(environment: Mapping[str, str]) -> Settings:
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        return Settings()
-    except ValidationError as fault:
-        raise PlatformError(f"the settings: {fault}") from None
+        return Settings.of_environment()
     finally:
         for name, value in before.items():
             if value is None:
