@@ -40,5 +40,5 @@ def test_without_one_it_listens_by_itself(served, monkeypatch):
 def test_a_missing_secret_is_named(served, monkeypatch, secrets_folder):
     (secrets_folder / "grant.key").unlink()
     monkeypatch.setattr(sys, "argv", ["warmpool_gateway"])
-    with pytest.raises(ValueError, match=r"grant\.key"):
+    with pytest.raises(SystemExit, match=r"grant\.key.* `warmpool secrets create`"):
         run()

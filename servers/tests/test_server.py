@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from servers import definitions
 from servers.tests.outdoor import ImportProducts, product
 from servers.tests.serving import KEY, ToolClient, grant, serving, settings, until
-from warmpool.grants import sign
+from warmpool.grants import Grant, sign
 from warmpool.local.embedded import PostgresServer, RedisServer
 from warmpool.records import STREAM
 from warmpool.tools import ToolDefinition, catalogue_hash
@@ -56,18 +56,19 @@ async def test_every_tool_answers(client: ToolClient) -> None:
 @pytest.mark.parametrize(
     ("given", "key", "reason"),
     [
-        (None, b"", "no grant"),
-        (grant(expires_at=time.time() - 5), None, "the grant expired"),
-        (grant(), b"another key of at least 32 bytes", "signed with another key"),
-        (grant(tools=("search.get_product_details",)), None, f"does not allow {SEARCH}"),
-        (grant(tools=()), None, "it allows nothing"),
+        (lambda: None, b"", "no grant"),
+        (lambda: grant(expires_at=time.time() - 5), None, "the grant expired"),
+        (grant, b"another key of at least 32 bytes", "signed with another key"),
+        (lambda: grant(tools=("search.get_product_details",)), None, f"does not allow {SEARCH}"),
+        (lambda: grant(tools=()), None, "it allows nothing"),
     ],
+    ids=["none", "expired", "wrong key", "another tool", "no tool"],
 )
 async def test_a_call_without_a_fitting_grant_is_forbidden(
-    client: ToolClient, given: Any, key: bytes | None, reason: str
+    client: ToolClient, given: Callable[[], Grant | None], key: bytes | None, reason: str
 ) -> None:
     options = {"key": key} if key else {}
-    answer = await client.call(SEARCH, {"query": "tent"}, given, **options)
+    answer = await client.call(SEARCH, {"query": "tent"}, given(), **options)
     assert (answer.status, answer.error["code"]) == (403, "forbidden")
     assert reason in answer.error["message"]
 

@@ -50,7 +50,8 @@ class Supervisor:
         self._owner: Connection | None = None
         self._execution: str | None = None
         self._draining = False
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        """A run, and the one before it while it still exchanges the zygote."""
 
     def refusal(self, request: dict[str, Any], limits: Limits) -> tuple[Refusal, str] | None:
         """Why a RUN message would not be started now, or None. Pure but for what it reads of this sandbox."""
@@ -84,7 +85,9 @@ class Supervisor:
         self._last_fence = request["fence"]
         self._owner = connection
         self._execution = request["execution"]
-        self._task = asyncio.create_task(self._run(connection, body, request["execution"], limits))
+        task = asyncio.create_task(self._run(connection, body, request["execution"], limits))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _run(self, connection: "Connection", body: bytes, execution: str, limits: Limits) -> None:
         outcome = await self.slot.run(execution, body, limits, connection.send)

@@ -42,6 +42,10 @@ def until_interrupted(work: Coroutine[Any, Any, None]) -> int:
         except asyncio.CancelledError:
             return INTERRUPTED
         except WarmpoolError as fault:
+            # Ctrl-C goes to the whole job: a part that was just being started may have died of it before we heard.
+            runner.run(asyncio.sleep(0))
+            if interrupted.is_set():
+                return INTERRUPTED
             console.print(f"[red]error:[/] {escape(fault.message)}", highlight=False)
             return 1
     return 0
