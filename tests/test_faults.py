@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -179,17 +179,26 @@ async def test_a_zygote_killed_mid_run_is_a_platform_error_and_its_pod_is_replac
     await until(lambda: lost.id not in {pod.id for pod in running.parts.pool.pods}, 5)
 
 
+async def until_gone(pids: Iterable[int]) -> None:
+    for pid in pids:
+        await until(lambda pid=pid: not psutil.pid_exists(pid), 5, f"process {pid} is reaped")
+
+
 async def test_a_zygote_killed_between_runs_costs_no_caller_anything(caller: Caller, running: RunningStack):
-    for pod in running.parts.pool.pods:
-        zygote(pod.pid).kill()
+    killed = [zygote(pod.pid) for pod in running.parts.pool.pods]
+    for process in killed:
+        process.kill()
+    await until_gone(process.pid for process in killed)
     for number in range(2 * running.pods):
         ran = await caller.run(f"return {number}")
         assert (ran["status"], ran["result"]) == ("ok", number), ran
 
 
 async def test_supervisors_killed_between_runs_cost_no_caller_anything(caller: Caller, running: RunningStack):
-    for pod in running.parts.pool.pods:
-        os.kill(pod.pid, signal.SIGKILL)
+    killed = [pod.pid for pod in running.parts.pool.pods]
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    await until_gone(killed)  # a program sent to one that is just dying may have run, for all that anyone can tell
     ran = await caller.run("return 'served'", seconds=10)
     assert (ran["status"], ran["result"]) == ("ok", "served"), ran
 
