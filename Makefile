@@ -1,11 +1,11 @@
 # Every target sets up what it needs: `make demo` and `make test` work on an empty clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench soak reference lock clean
+.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean
 
 PY := .venv/bin/python
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup:
 	@hack/setup
@@ -35,6 +35,15 @@ bench: setup ## measure and write benchmarks/
 
 soak: setup ## 10,000 executions through the gateway, 1 % of them hostile, then count what is left
 	@$(PY) -m warmpool_loadtests.soak $(ARGS)
+
+cluster-up: setup ## a real Kubernetes on this machine, built from source; 12 minutes once, then 20 s
+	@$(PY) -m hack.cluster up
+
+cluster-down: setup ## take it away and leave nothing
+	@$(PY) -m hack.cluster down
+
+cluster-status: setup ## what runs of it, and what is wrong if something is
+	@$(PY) -m hack.cluster status
 
 reference: setup ## regenerate docs/reference and the table of docs/security.md from the code
 	@$(PY) hack/reference.py

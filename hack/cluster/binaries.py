@@ -1,0 +1,153 @@
+"""The binaries of Kubernetes, built from the modules of go.mod, kept in the user's cache by what they were built from."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hack.cluster.instance import CACHE
+from hack.cluster.shell import ClusterError, run
+
+HERE: Final = Path(__file__).parent
+LINE_SECONDS: Final = 15.0
+"""Between two lines of progress where no terminal shows a bar."""
+
+console = Console(stderr=True, highlight=False)
+
+
+def tools() -> dict[str, str]:
+    """Binary → package, of go.mod's tool block."""
+    block = re.search(r"^tool \((.*?)^\)", (HERE / "go.mod").read_text(), re.DOTALL | re.MULTILINE)
+    assert block is not None
+    return {_binary(package): package for package in block[1].split()}
+
+
+def _binary(package: str) -> str:
+    name = re.sub(r"/v\d+$", "", package).rpartition("/")[2]
+    return "etcd" if name == "server" else name
+
+
+def version(module: str) -> str:
+    """The version that go.mod requires, as `v1.2.3`."""
+    found = re.search(rf"^\t{re.escape(module)} (v\S+)", (HERE / "go.mod").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def link_flags() -> str:
+    """Without their versions kubeadm and helm misjudge the server's."""
+    kubernetes = version("k8s.io/kubernetes")
+    major, minor, _ = kubernetes.lstrip("v").split(".")
+    said = {
+        "gitVersion": kubernetes, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean",
+        "gitCommit": "0000000", "buildDate": "1970-01-01T00:00:00Z",
+    }  # fmt: skip
+    flags = [f"-X k8s.io/component-base/version.{name}={value}" for name, value in said.items()]
+    return " ".join([*flags, f"-X helm.sh/helm/v3/internal/version.version={version('helm.sh/helm/v3')}"])
+
+
+def go() -> tuple[Path, str]:
+    """The Go command and its version. Raises ClusterError where it is absent or too old for go.mod."""
+    needed = re.search(r"^go (\d+\.\d+)", (HERE / "go.mod").read_text(), re.MULTILINE)
+    assert needed is not None
+    remedy = f"Kubernetes is built from source and needs Go {needed[1]} or newer on PATH: https://go.dev/doc/install"
+    program = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if program is None:
+        raise ClusterError(f"go is not installed. {remedy}")
+    there = run(program, "env", "GOVERSION").strip()
+    if _numbers(there) < _numbers(needed[1]):
+        raise ClusterError(f"{program} is {there}. {remedy}")
+    return Path(program), there
+
+
+def key(go_version: str) -> str:
+    """Of everything that the binaries depend on."""
+    parts = [(HERE / name).read_bytes() for name in ("go.mod", "go.sum")]
+    parts += [go_version.encode(), link_flags().encode()]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def folder() -> Path:
+    """Where the binaries lie; builds them where they do not, which takes 12 minutes of 2 cores."""
+    program, there = go()
+    built = CACHE / "cluster" / key(there) / "bin"
+    if not all((built / name).is_file() for name in tools()):
+        _build(program, built)
+    return built
+
+
+def _build(program: Path, into: Path) -> None:
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into.parent, prefix="build-") as partial:
+        out = Path(partial, "bin")
+        out.mkdir()
+        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
+        console.print(f"cluster: building {len(tools())} binaries from Go modules: minutes, once")
+        packages = list(tools().values())
+        compile_all = [str(program), "build", "-trimpath", "-v", "-ldflags", link_flags(), "-o", f"{out}/", *packages]
+        _show(compile_all, environment, _packages(program, environment, packages))
+        (out / "server").rename(out / "etcd")  # go names it after its folder
+        lacking = [name for name in tools() if not (out / name).is_file()]
+        if lacking:
+            raise ClusterError(f"go build made no {', '.join(lacking)}")
+        shutil.rmtree(into, ignore_errors=True)
+        out.rename(into)
+
+
+def _packages(program: Path, environment: dict[str, str], packages: list[str]) -> int:
+    """How many packages there are to compile, at most."""
+    console.print("cluster: fetching modules")
+    listed = subprocess.run(
+        [program, "list", "-deps", *packages], cwd=HERE, env=environment, capture_output=True, text=True, check=False
+    )
+    if listed.returncode != 0:
+        raise ClusterError(f"go list failed: is the module proxy within reach?\n{listed.stderr.strip()[-2000:]}")
+    return len(listed.stdout.split())
+
+
+def _show(command: list[str], environment: dict[str, str], total: int) -> None:
+    """Runs `go build -v`, which names each package that it compiles; shows how far it is."""
+    said: list[str] = []
+    with subprocess.Popen(
+        command, cwd=HERE, env=environment, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    ) as child, _bar(total) as advance:  # fmt: skip
+        assert child.stderr is not None
+        for line in child.stderr:
+            said.append(line.rstrip())
+            advance(len(said))
+    if child.returncode != 0:
+        raise ClusterError("go build failed:\n  " + "\n  ".join(said[-20:]))
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    if console.is_terminal:
+        columns = (TextColumn("cluster: compiling"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+        with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+            task = progress.add_task("", total=total)
+            yield lambda done: progress.update(task, completed=done)
+        return
+    started = last = time.monotonic()
+
+    def line(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_SECONDS:
+            last = time.monotonic()
+            console.print(f"cluster: compiled {done} of {total} packages, {last - started:.0f} s")
+
+    yield line
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:2])
