@@ -39,6 +39,9 @@ class Walls:
 
 ALL_WALLS: Final = Walls()
 
+PACKAGES: Final = Path("/opt/warmpool/packages")
+"""Where an image has what programs may import beyond the standard library; the plain image has none."""
+
 RLimits = tuple[tuple[int, int], ...]
 """(resource.RLIMIT_*, value) pairs."""
 
@@ -50,7 +53,8 @@ def readable_paths(tools: Path | None) -> list[tuple[Path, int]]:
         Path(p) for p in ("/lib", "/lib64", "/usr/lib", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache")
     ]
     own = [Path(__file__).parent, Path(sys.base_prefix, "lib")]
-    readable = [library, *shared, *own, *([tools] if tools else [])]
+    packages = [PACKAGES] if PACKAGES.is_dir() else []
+    readable = [library, *shared, *own, *packages, *([tools] if tools else [])]
     devices = [
         (Path("/dev/null"), landlock.DEVICE),
         (Path("/dev/urandom"), landlock.READ),

@@ -27,6 +27,7 @@ from warmpool.protocol import (
     encode_frame,
 )
 from warmpool_sandbox.capture import Capture
+from warmpool_sandbox.cgroup import MemoryUse
 from warmpool_sandbox.meter import Meter
 from warmpool_sandbox.scratch import Scratch
 from warmpool_sandbox.zygote_process import ZygoteProcess
@@ -43,6 +44,21 @@ _MAX_UNREAD_BYTES: Final = 1024 * 1024
 """Of refusals that a program calls forth and does not read; an honest one waits for each."""
 
 ToolCalls = Callable[[bytes], None]
+
+_POD_SHARE: Final = 0.92
+"""Of the pod's memory limit: what is left is 40 MB of 512, more than a tree grows between two looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The pod that this is in, whose memory limit ends every process in it, the supervisor too, if it is ever met."""
+
+    memory: MemoryUse
+    limit_bytes: int
+
+    @property
+    def most_bytes(self) -> int:
+        return int(self.limit_bytes * _POD_SHARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +83,11 @@ class Stop:
 class Execution:
     """Drives one child. `done` resolves with how the tree ended, once it has."""
 
-    def __init__(self, zygote: ZygoteProcess, scratch: Scratch, limits: Limits, on_tool_call: ToolCalls) -> None:
+    def __init__(
+        self, zygote: ZygoteProcess, scratch: Scratch, limits: Limits, on_tool_call: ToolCalls, pod: Pod | None = None
+    ) -> None:
         self.limits = limits
+        self._pod = pod
         self.stdout = Capture(limits.stream_bytes)
         self.stderr = Capture(limits.stream_bytes)
         self.value: dict[str, Any] | None = None
@@ -93,7 +112,9 @@ class Execution:
 
     def start(self, program: bytes, uid_tasks: int, shared_bytes: int) -> None:
         """Forks the child and sends it the program. Raises OSError where the zygote is gone."""
-        self._meter = Meter(self._zygote.pid, shared_bytes, self.limits.memory_bytes)
+        self._meter = Meter(
+            self._zygote.pid, shared_bytes, self.limits.memory_bytes, self._pod.memory if self._pod else None
+        )
         ours, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
@@ -240,6 +261,8 @@ class Execution:
         self.scratch_bytes = max(self.scratch_bytes, usage.bytes)
         if tree.memory_bytes > self.limits.memory_bytes:
             self._reached(Status.MEMORY_LIMIT, "memory_bytes", tree.memory_bytes, "bytes held")
+        elif self._pod is not None and tree.pod_bytes > self._pod.most_bytes:
+            self._reached(Status.MEMORY_LIMIT, "memory_bytes", tree.pod_bytes, "bytes in the whole pod, which is full")
         elif tree.cpu_seconds >= self.limits.cpu_seconds:
             self._reached(Status.CPU_LIMIT, "cpu_seconds", round(tree.cpu_seconds, 2), "seconds of processor time")
         elif usage.bytes >= self.limits.scratch_bytes:

@@ -75,7 +75,8 @@ refused("limits: open files", lambda: [os.dup(0) for _ in range(100_000)], errno
 holds("limits: no core dumps", resource.getrlimit(resource.RLIMIT_CORE) == (1, 1), "RLIMIT_CORE")
 holds(
     "environment",
-    set(os.environ) <= {"HOME", "TMPDIR", "LC_ALL", "LC_CTYPE", "TZ", "PATH"},
+    set(os.environ)
+    <= {"HOME", "TMPDIR", "LC_ALL", "LC_CTYPE", "TZ", "PATH", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"},
     " ".join(sorted(os.environ)),
 )
 findings  # noqa: B018  the program's value

@@ -12,7 +12,7 @@ from typing import Any, Final
 from warmpool.protocol import Frame, Limits, Outcome, ProgramError, Status
 from warmpool_sandbox import processes, residue
 from warmpool_sandbox.confinement import ALL_WALLS, Walls
-from warmpool_sandbox.execution import Ended, Execution, ToolCalls, judge
+from warmpool_sandbox.execution import Ended, Execution, Pod, ToolCalls, judge
 from warmpool_sandbox.scratch import Scratch
 from warmpool_sandbox.zygote_process import ZygoteLost, ZygoteProcess
 
@@ -26,7 +26,10 @@ _COUNT_SECONDS: Final = 1.0
 class Slot:
     """Runs programs one after another, each in a fresh child of a warm zygote."""
 
-    def __init__(self, scratch: Path, tools: Path | None = None, walls: Walls = ALL_WALLS) -> None:
+    def __init__(
+        self, scratch: Path, tools: Path | None = None, walls: Walls = ALL_WALLS, pod: Pod | None = None
+    ) -> None:
+        self._pod = pod
         self._scratch = Scratch(scratch)
         self._tools = tools
         self._walls = walls
@@ -67,7 +70,7 @@ class Slot:
                     await self.start()
             assert self._zygote is not None
             self._count_tasks()
-            execution = self._execution = Execution(self._zygote, self._scratch, limits, on_tool_call)
+            execution = self._execution = Execution(self._zygote, self._scratch, limits, on_tool_call, self._pod)
             execution.start(program, self._uid_tasks, self._shared_bytes)
         except (ZygoteLost, OSError) as fault:
             self._execution, self._cancelled = None, False

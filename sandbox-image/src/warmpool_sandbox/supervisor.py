@@ -70,6 +70,10 @@ class Supervisor:
             return Refusal.STALE_FENCE, f"fence {fence} is not newer than {self._last_fence}"
         return None
 
+    def unready(self) -> str | None:
+        """In a word why this sandbox should get no programs any more, or None."""
+        return "draining" if self._draining else None
+
     def run(self, connection: "Connection", body: bytes, request: dict[str, Any]) -> None:
         limits = self.limits
         try:
