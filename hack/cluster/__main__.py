@@ -1,17 +1,15 @@
 """`python -m hack.cluster`: a real Kubernetes of one node on this machine, for development and checks."""
 
 import argparse
-import fcntl
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from hack.cluster import binaries, boot, images, teardown
+from hack.cluster import boot, images, teardown
 from hack.cluster.instance import CHECKOUT, Instance
 from hack.cluster.processes import recorded
-from hack.cluster.shell import ClusterError
+from hack.cluster.shell import ClusterError, locked
 
 OUT = CHECKOUT / ".cache" / "cluster"
 
@@ -27,13 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     instance = Instance()
     try:
+        if os.geteuid() != 0:
+            raise ClusterError("this needs root: it makes namespaces, mounts and cgroups")
+        _direct(instance)
         if options.command == "status":
             return _status(instance)
-        with _locked(instance):
+        with locked(instance.lock):
             match options.command:
                 case "up":
-                    boot.up(instance)
-                    _hand_over(instance)
+                    _hand_over(instance, boot.up(instance))
                 case "down":
                     teardown.down(instance)
                 case "load":
@@ -44,13 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _hand_over(instance: Instance) -> None:
+def _direct(instance: Instance) -> None:
+    """Finds the system's tools where `su` left them out of PATH, and the node without the proxy that Go may need."""
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    without = os.environ.get("NO_PROXY") or os.environ.get("no_proxy")
+    os.environ["NO_PROXY"] = ",".join(filter(None, [without, instance.node_address]))
+
+
+def _hand_over(instance: Instance, built: Path) -> None:
     """Puts the kubeconfig, and the binaries that people want, where this checkout looks for them."""
     tools = OUT / "bin"
     tools.mkdir(parents=True, exist_ok=True)
     for name in ("kubectl", "helm"):
         (tools / name).unlink(missing_ok=True)
-        (tools / name).symlink_to(binaries.folder() / name)
+        (tools / name).symlink_to(built / name)
     kubeconfig = OUT / "kubeconfig"
     kubeconfig.unlink(missing_ok=True)
     kubeconfig.touch(mode=0o600)
@@ -59,22 +66,11 @@ def _hand_over(instance: Instance) -> None:
 
 
 def _status(instance: Instance) -> int:
-    wrong = boot.problem(instance, binaries.folder())
+    wrong = boot.problem(instance)
     for name, process in recorded(instance).items():
-        sys.stdout.write(f"{name:<24} {'runs' if process.alive else 'DEAD'}  pid {process.pid}\n")
+        sys.stdout.write(f"{name:<24} {'runs' if process.alive else 'DEAD'}\n")
     sys.stdout.write(f"{wrong or 'whole: the API server answers and the node is ready'}\n")
     return 0 if wrong is None else 1
-
-
-@contextmanager
-def _locked(instance: Instance) -> Iterator[None]:
-    """One at a time; a second waits."""
-    handle = os.open(instance.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The binaries of Kubernetes, built from the modules of go.mod, kept in the user's cache by what they were built from."""
+"""Kubernetes' binaries, built from the modules of go.mod, kept in the user's cache by what they were built from."""
 
 import hashlib
 import os
@@ -10,17 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from hack.cluster.instance import CACHE
-from hack.cluster.shell import ClusterError, run
+from hack.cluster.shell import ClusterError, locked, run
 
 HERE: Final = Path(__file__).parent
 LINE_SECONDS: Final = 15.0
 """Between two lines of progress where no terminal shows a bar."""
+POLL_SECONDS: Final = 0.5
 
 console = Console(stderr=True, highlight=False)
 
@@ -78,19 +80,27 @@ def key(go_version: str) -> str:
 
 
 def folder() -> Path:
-    """Where the binaries lie; builds them where they do not, which takes 12 minutes of 2 cores."""
-    program, there = go()
-    built = CACHE / "cluster" / key(there) / "bin"
-    if not all((built / name).is_file() for name in tools()):
-        _build(program, built)
+    """Where the binaries are, or would be: below a folder named by what they are built from."""
+    _, there = go()
+    return CACHE / "cluster" / key(there) / "bin"
+
+
+def ensure() -> Path:
+    """That folder, with the binaries in it. Building them takes 12 minutes of 2 cores."""
+    program, _ = go()
+    built = folder()
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with locked(built.parent / "lock"):
+        if not all((built / name).is_file() for name in tools()):
+            _build(program, built)
     return built
 
 
 def _build(program: Path, into: Path) -> None:
-    into.parent.mkdir(parents=True, exist_ok=True)
+    for given_up in into.parent.glob("build-*"):
+        shutil.rmtree(given_up)
     with tempfile.TemporaryDirectory(dir=into.parent, prefix="build-") as partial:
         out = Path(partial, "bin")
-        out.mkdir()
         environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local"}
         console.print(f"cluster: building {len(tools())} binaries from Go modules: minutes, once")
         packages = list(tools().values())
@@ -121,30 +131,33 @@ def _show(command: list[str], environment: dict[str, str], total: int) -> None:
     with subprocess.Popen(
         command, cwd=HERE, env=environment, text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    ) as child, _bar(total) as advance:  # fmt: skip
+    ) as child, _progress(total) as advance:  # fmt: skip
         assert child.stderr is not None
-        for line in child.stderr:
-            said.append(line.rstrip())
+        reader = Thread(target=lambda lines: said.extend(lines), args=(child.stderr,), daemon=True)
+        reader.start()
+        while reader.is_alive():
+            reader.join(POLL_SECONDS)  # by the clock, not by the line: linking takes a minute and says nothing
             advance(len(said))
     if child.returncode != 0:
-        raise ClusterError("go build failed:\n  " + "\n  ".join(said[-20:]))
+        raise ClusterError("go build failed:\n  " + "  ".join(said[-20:]))
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, else a line now and then."""
     if console.is_terminal:
         columns = (TextColumn("cluster: compiling"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
             task = progress.add_task("", total=total)
             yield lambda done: progress.update(task, completed=done)
         return
-    started = last = time.monotonic()
+    began = last = time.monotonic()
 
     def line(done: int) -> None:
         nonlocal last
         if time.monotonic() - last >= LINE_SECONDS:
             last = time.monotonic()
-            console.print(f"cluster: compiled {done} of {total} packages, {last - started:.0f} s")
+            console.print(f"cluster: {done} of {total} packages compiled after {last - began:.0f} s")
 
     yield line
 

@@ -1,7 +1,5 @@
 """Bringing a cluster up, component after component, each waited for until it answers."""
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,172 +7,187 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from hack.cluster import binaries, causes, cgroups, config, images, network, processes, teardown
+from hack.cluster import binaries, causes, cgroups, config, images, node, processes, state, teardown
 from hack.cluster.binaries import console
 from hack.cluster.instance import Instance
-from hack.cluster.shell import ClusterError, inside, missing_packages, run, succeeds
-from hack.cluster.state import State, key, load_state, save_state
+from hack.cluster.processes import Process
+from hack.cluster.shell import ClusterError, missing_packages, run, succeeds
 
 PACKAGES: Final = (
     "catatonit", "conntrack", "containerd", "containernetworking-plugins", "ipset", "iproute2", "iptables", "nftables",
     "procps", "runc",
 )  # fmt: skip
 START_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 15.0
+"""How long a cluster whose processes all live may fail to answer before it is made anew: a busy machine is slow."""
 POLL_SECONDS: Final = 0.1
 
 
-def up(instance: Instance) -> None:
-    """A whole cluster is left as it is; whatever else is found is taken away first."""
-    if os.geteuid() != 0:
-        raise ClusterError("a cluster needs root: namespaces, mounts and cgroups are made")
-    built = binaries.folder()
-    wrong = problem(instance, built)
+def up(instance: Instance) -> Path:
+    """Leaves a whole cluster as it is and takes away whatever else is found; the folder of the binaries."""
+    _install_packages()
+    built = binaries.ensure()
+    wrong = _broken(instance, built) or _patiently(partial(_unwell, instance, built))
     if wrong is None:
-        return
-    if instance.state.exists() or instance.run.exists():
+        return built
+    if instance.state.exists():
         console.print(f"cluster: {wrong}; making it anew")
         teardown.down(instance)
-    _install_packages()
     try:
-        _boot(instance, built)
+        _Boot(instance, built).all()
     except KeyboardInterrupt:
         teardown.down(instance)
         raise
+    return built
 
 
-def problem(instance: Instance, built: Path) -> str | None:
+def problem(instance: Instance) -> str | None:
     """What is wrong with the cluster as it stands, or None."""
-    state = load_state(instance)
-    if state is None:
+    built = binaries.folder()
+    return _broken(instance, built) or _unwell(instance, built)
+
+
+def _broken(instance: Instance, built: Path) -> str | None:
+    """What time does not mend."""
+    made_from = state.whole(instance)
+    if made_from is None:
         return "there is no whole cluster here"
-    if state.key != key(instance, built):
-        return "it was made by other files than these"
+    if made_from != state.key(instance, built):
+        return "it was made from other versions or settings than these"
     dead = [name for name, process in processes.recorded(instance).items() if not process.alive]
-    if dead:
-        return f"{', '.join(dead)} died; last words in {instance.logs}"
-    kubectl = (built / "kubectl", f"--kubeconfig={instance.admin}", "--request-timeout=5s")
+    return f"{', '.join(dead)} died; last words in {instance.logs}" if dead else None
+
+
+def _unwell(instance: Instance, built: Path) -> str | None:
     ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
     try:
-        said = run(*kubectl, "get", "node", config.NODE, "-o", ready, timeout=10)
+        said = run(*_kubectl(instance, built), "get", "node", config.NODE, "-o", ready, timeout=10)
     except ClusterError as fault:
         return f"the API server does not answer ({fault})"
     return None if said == "True" else "its node is not ready"
+
+
+def _patiently(question: Callable[[], str | None]) -> str | None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (wrong := question()) is not None and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return wrong
+
+
+def _kubectl(instance: Instance, built: Path) -> Sequence[str | Path]:
+    return (built / "kubectl", f"--kubeconfig={instance.admin}", "--request-timeout=5s")
 
 
 def _install_packages() -> None:
     missing = missing_packages(PACKAGES)
     if not missing:
         return
-    if not shutil.which("apt-get"):
-        raise ClusterError(f"these Debian packages are needed: {' '.join(missing)}")
     console.print(f"cluster: installing {' '.join(missing)}")
-    if not succeeds("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, timeout=600):
+    install = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "-qq", "--no-install-recommends")
+    if not succeeds(*install, *missing, timeout=600):
         run("apt-get", "update", "-qq", timeout=300)
-        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, timeout=600)
+        run(*install, *missing, timeout=600)
 
 
-def _boot(instance: Instance, built: Path) -> None:
-    began = time.monotonic()
-    with _step("network, certificates"):
-        for folder in (instance.state, instance.run, instance.logs, instance.kubeconfigs):
-            folder.mkdir(parents=True, exist_ok=True)
-        instance.state.chmod(0o711)
-        config.write(instance)
-        network.make(instance)
-        cgroups.make(instance)
-        _certificates(instance, built)
-    kubectl: Sequence[str | Path] = (built / "kubectl", f"--kubeconfig={instance.admin}", "--request-timeout=10s")
-
-    component = _Components(instance, built)
-    component.start("etcd", config.etcd(instance), component.listens("127.0.0.1:2379"))
-    component.start(
-        "containerd",
-        config.containerd_command(instance),
-        partial(succeeds, "ctr", "--address", instance.containerd_socket, "version"),
-    )
-    component.start(
-        "kube-apiserver", config.apiserver(instance), partial(succeeds, *kubectl, "get", "--raw", "/readyz")
-    )
-    # Before the first call of logs or exec: the kubelet remembers a refusal.
-    run(
-        *kubectl, "create", "clusterrolebinding", "kubeadm:cluster-admins",
-        "--clusterrole=cluster-admin", "--group=kubeadm:cluster-admins",
-    )  # fmt: skip
-    component.start("kube-controller-manager", config.controller_manager(instance))
-    component.start("kube-scheduler", config.scheduler(instance))
-    component.start("kube-proxy", config.proxy(instance))
-    with _step("images of the node"):
-        images.load_own(instance, built)
-    component.start(
-        "kubelet", config.kubelet_command(instance), partial(succeeds, *kubectl, "get", "node", config.NODE)
-    )
-    component.start("kube-router", config.router(instance))  # ends itself where the node is not there yet
-    with _step("CoreDNS"):
-        run(*_kubeadm(instance, built), "addon", "coredns", f"--kubeconfig={instance.admin}")
-        run(*kubectl, "-n", "kube-system", "scale", "deployment/coredns", "--replicas=1")
-        for what, question in (
-            ("kubelet", ("wait", "--for=condition=Ready", f"node/{config.NODE}", "--timeout=1s")),
-            ("coredns", ("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=5s")),
-        ):
-            component.wait(what, partial(succeeds, *kubectl, *question))
-    component.check()
-    save_state(instance, State(key=key(instance, built)))
-    console.print(f"cluster: up after {time.monotonic() - began:.0f} s; logs in {instance.logs}")
-
-
-def _kubeadm(instance: Instance, built: Path) -> Sequence[str | Path]:
-    phase = (built / "kubeadm", "init", "phase")
-    return (*phase, f"--config={instance.config('kubeadm.yaml')}")
-
-
-def _certificates(instance: Instance, built: Path) -> None:
-    given = f"--config={instance.config('kubeadm.yaml')}"
-    run(built / "kubeadm", "init", "phase", "certs", "all", given)
-    run(built / "kubeadm", "init", "phase", "kubeconfig", "all", given, f"--kubeconfig-dir={instance.kubeconfigs}")
-
-
-class _Components:
-    """Starts them in the node's network and tells which one failed, with its last words."""
+class _Boot:
+    """One start, step after step; says which component failed, with its last words."""
 
     def __init__(self, instance: Instance, built: Path) -> None:
         self._instance = instance
         self._built = built
+        self._kubectl = _kubectl(instance, built)
 
-    def start(self, name: str, command: Sequence[str], answers: Callable[[], bool] | None = None) -> None:
-        program = self._built / command[0] if (self._built / command[0]).exists() else Path(command[0])
+    def all(self) -> None:
+        began = time.monotonic()
+        with _step("node"):
+            inner = self._node()
+        for name, answers in (
+            ("etcd", partial(succeeds, *node.enter(inner, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/2379"))),
+            ("containerd", partial(succeeds, "ctr", "--address", self._instance.containerd_socket, "version")),
+            ("kube-apiserver", partial(succeeds, *self._kubectl, "get", "--raw", "/readyz")),
+        ):
+            self._start(inner, name, answers)
+        self._allow_administrators()
+        for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
+            self._start(inner, name)
+        with _step("images of the node"):
+            images.load_own(self._instance, self._built)
+        self._start(inner, "kubelet", partial(succeeds, *self._kubectl, "get", "node", config.NODE))
+        self._start(inner, "kube-router")  # ends itself where the node is not there yet
+        with _step("CoreDNS"):
+            self._dns()
+        self._check()
+        state.mark_whole(self._instance, state.key(self._instance, self._built))
+        console.print(f"cluster: up after {time.monotonic() - began:.0f} s; logs in {self._instance.logs}")
+
+    def _node(self) -> Process:
+        instance = self._instance
+        for folder in (instance.state, instance.logs, instance.kubeconfigs, instance.binaries):
+            folder.mkdir(parents=True)
+        for name, text in config.files(instance).items():
+            path = instance.config(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self._kubeadm("certs", "all")
+        self._kubeadm("kubeconfig", "all", f"--kubeconfig-dir={instance.kubeconfigs}")
+        cgroups.make(instance)
+        return node.make(instance, self._built)
+
+    def _kubeadm(self, *phase: str) -> None:
+        run(self._built / "kubeadm", "init", "phase", *phase, f"--config={self._instance.config('kubeadm.yaml')}")
+
+    def _start(self, inner: Process, name: str, answers: Callable[[], bool] | None = None) -> None:
+        program, *flags = config.commands(self._instance)[name]
+        ours = program in binaries.tools()
         with _step(name):
-            processes.start(
-                self._instance, name, inside(self._instance.network_namespace, program, *command[1:]),
-                {"TMPDIR": str(self._instance.state)},
-            )  # fmt: skip
+            command = node.enter(inner, self._instance.binaries / program if ours else program, *flags)
+            processes.start(self._instance, name, command)
             if answers is not None:
-                self.wait(name, answers)
+                self._wait(name, answers)
 
-    def listens(self, address: str) -> Callable[[], bool]:
-        host, _, port = address.partition(":")
-        probe = f"exec 3<>/dev/tcp/{host}/{port}"
-        return lambda: succeeds(*inside(self._instance.network_namespace, "bash", "-c", probe))
+    def _allow_administrators(self) -> None:
+        """Before the first call of logs or exec: the kubelet remembers a refusal for 30 s."""
+        group = "kubeadm:cluster-admins"
+        run(*self._kubectl, "create", "clusterrolebinding", group, "--clusterrole=cluster-admin", f"--group={group}")
 
-    def wait(self, name: str, answers: Callable[[], bool]) -> None:
+    def _dns(self) -> None:
+        self._kubeadm("addon", "coredns", f"--kubeconfig={self._instance.admin}")
+        run(*self._kubectl, "-n", "kube-system", "scale", "deployment/coredns", "--replicas=1")
+        ready = ("wait", "--for=condition=Ready", f"node/{config.NODE}", "--timeout=1s")
+        self._wait("kubelet", partial(succeeds, *self._kubectl, *ready))
+        rolled_out = ("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=5s")
+        self._wait("coredns", partial(succeeds, *self._kubectl, *rolled_out))
+
+    def _wait(self, name: str, answers: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not answers():
-            self.check()
+            self._check()
             if time.monotonic() > deadline:
                 raise ClusterError(self._blame(name, f"did not answer within {START_SECONDS:.0f} s"))
             time.sleep(POLL_SECONDS)
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raises ClusterError for a component that died."""
         for name, process in processes.recorded(self._instance).items():
             if not process.alive:
                 raise ClusterError(self._blame(name, "died"))
 
     def _blame(self, name: str, what: str) -> str:
-        file = self._instance.logs / f"{name}.log"
-        log = file.read_text(errors="replace") if file.exists() else ""
+        log = self._last_words(name)
         cause = causes.likely(log)
-        said = f"{name} {what}. Its last words, of {file}:\n{causes.tail(log) or '  (none)'}"
+        said = f"{name} {what}. Its last words, of {self._instance.logs}:\n{causes.tail(log) or '  (none)'}"
         return f"{said}\nLikely cause: {cause}" if cause else said
+
+    def _last_words(self, name: str) -> str:
+        file = self._instance.logs / f"{name}.log"
+        if file.exists():
+            return file.read_text(errors="replace")
+        try:  # a pod: why it does not run is an event, what it said itself a log
+            events = run(*self._kubectl, "-n", "kube-system", "get", "events", "--field-selector=type=Warning")
+        except ClusterError as fault:
+            events = str(fault)
+        said = [path.read_text(errors="replace") for path in (self._instance.state / "pod-logs").rglob("*.log")]
+        return "\n".join([*said, events])
 
 
 @contextmanager

@@ -19,19 +19,29 @@ PAUSE_IMAGE: Final = "localhost/pause:dev"
 COREDNS_IMAGE: Final = "localhost/coredns:dev"
 
 
-def write(instance: Instance) -> None:
-    """Lays every file out below the instance's state."""
-    files = {
+def files(instance: Instance) -> dict[str, str]:
+    """By their name below instance.config."""
+    return {
         "kubeadm.yaml": kubeadm(instance),
         "containerd.toml": containerd(instance),
         "kubelet.yaml": json.dumps(kubelet(instance), indent=2),
         "resolv.conf": f"nameserver {instance.host_address}\n",
         "cni/10-pods.conflist": json.dumps(network(instance), indent=2),
     }
-    for name, text in files.items():
-        path = instance.config(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+
+
+def commands(instance: Instance) -> dict[str, Sequence[str]]:
+    """By component; the first word is a binary of ours or Debian's."""
+    return {
+        "etcd": etcd(instance),
+        "containerd": ("containerd", f"--config={instance.config('containerd.toml')}", "--log-level=warn"),
+        "kube-apiserver": apiserver(instance),
+        "kube-controller-manager": controller_manager(instance),
+        "kube-scheduler": scheduler(instance),
+        "kube-proxy": proxy(instance),
+        "kubelet": kubelet_command(instance),
+        "kube-router": router(instance),
+    }
 
 
 def kubeadm(instance: Instance) -> str:
@@ -56,7 +66,7 @@ def containerd(instance: Instance) -> str:
     return dedent(f"""\
         version = 2
         root = "{instance.state}/containerd"
-        state = "{instance.run}/containerd"
+        state = "{instance.state}/containerd-state"
         [grpc]
         address = "{instance.containerd_socket}"
         [plugins."io.containerd.grpc.v1.cri"]
@@ -68,6 +78,8 @@ def containerd(instance: Instance) -> str:
         conf_dir = "{instance.config("cni")}"
         [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
         runtime_type = "io.containerd.runc.v2"
+        [plugins."io.containerd.internal.v1.opt"]
+        path = "{instance.state}/opt"
         """)
 
 
@@ -77,7 +89,7 @@ def network(instance: Instance) -> dict[str, Any]:
         "type": "host-local",
         "ranges": [[{"subnet": instance.pod_subnet}]],
         "routes": [{"dst": "0.0.0.0/0"}],
-        "dataDir": f"{instance.run}/addresses",
+        "dataDir": f"{instance.state}/addresses",
     }
     plugins = [
         {"type": "ptp", "ipMasq": False, "ipam": ipam},
@@ -111,6 +123,7 @@ def kubelet(instance: Instance) -> dict[str, Any]:
         # Nothing answers there. With 127.0.0.1 CoreDNS would see itself and stop: "Loop detected".
         "resolvConf": str(instance.config("resolv.conf")),
         "podLogsDir": f"{instance.state}/pod-logs",
+        "volumePluginDir": f"{instance.state}/volume-plugins",
         "registryPullQPS": 0,
         "serializeImagePulls": False,
     }
@@ -158,6 +171,7 @@ def controller_manager(instance: Instance) -> Sequence[str]:
         f"--cluster-signing-cert-file={pki}/ca.crt", f"--cluster-signing-key-file={pki}/ca.key",
         f"--root-ca-file={pki}/ca.crt", f"--service-account-private-key-file={pki}/sa.key",
         f"--service-cluster-ip-range={instance.service_subnet}",
+        f"--flex-volume-plugin-dir={instance.state}/volume-plugins",
     )  # fmt: skip
 
 
@@ -167,10 +181,6 @@ def scheduler(instance: Instance) -> Sequence[str]:
         "kube-scheduler", f"--kubeconfig={kubeconfig}", f"--authentication-kubeconfig={kubeconfig}",
         f"--authorization-kubeconfig={kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1",
     )  # fmt: skip
-
-
-def containerd_command(instance: Instance) -> Sequence[str]:
-    return ("containerd", f"--config={instance.config('containerd.toml')}", "--log-level=warn")
 
 
 def kubelet_command(instance: Instance) -> Sequence[str]:

@@ -5,7 +5,6 @@ Everything that `up` makes hangs on these, so that `down` can find all of it and
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -46,10 +45,6 @@ class Instance:
         return f"https://{self.node_address}:6443"
 
     @property
-    def network_namespace(self) -> Path:
-        return Path("/run/netns") / f"{self.name}-node"
-
-    @property
     def host_link(self) -> str:
         return f"{self.name[:11]}-h"  # a link's name has 15 characters at most
 
@@ -59,13 +54,15 @@ class Instance:
 
     @property
     def state(self) -> Path:
-        """On disk: certificates, etcd, images, logs. Short, for it holds sockets: their paths end at 107 bytes."""
-        return Path("/var/lib") / f"{self.name}-cluster"
+        """All of it: records, certificates, etcd, images, logs. Short, for it holds sockets: 107 bytes are their limit.
+
+        Not below /run or /var/lib, of which the node has its own.
+        """
+        return Path("/var/cache") / f"{self.name}-cluster"
 
     @property
-    def run(self) -> Path:
-        """Sockets and mounts of containers."""
-        return Path("/run") / f"{self.name}-cluster"
+    def binaries(self) -> Path:
+        return self.state / "bin"
 
     @property
     def logs(self) -> Path:
@@ -86,14 +83,14 @@ class Instance:
 
     @property
     def containerd_socket(self) -> Path:
-        return self.run / "containerd.sock"
+        return self.state / "containerd.sock"
 
     @property
     def cgroup(self) -> str:
         """Of the pods, below each hierarchy's root."""
         return f"/{self.name}-cluster"
 
-    @cached_property
+    @property
     def lock(self) -> Path:
         return Path("/run") / f"{self.name}-cluster.lock"
 

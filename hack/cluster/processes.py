@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Final
 
 from hack.cluster.instance import Instance
+from hack.cluster.shell import ClusterError
 
-END_SECONDS: Final = 10.0
-POLL_SECONDS: Final = 0.05
+END_SECONDS: Final = 30.0
+POLL_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,71 +39,45 @@ class Process:
     def alive(self) -> bool:
         return Process.of(self.pid) == self
 
-    def send(self, number: signal.Signals) -> None:
+    def kill(self) -> None:
         if self.alive:
-            os.kill(self.pid, number)
+            os.kill(self.pid, signal.SIGKILL)
 
 
-def start(instance: Instance, name: str, command: Sequence[str], environment: dict[str, str] | None = None) -> Process:
+def start(instance: Instance, name: str, command: Sequence[str]) -> None:
     """Starts a component, its output going to its log, and records it."""
     with (instance.logs / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            env={**os.environ, **(environment or {})}, cwd=instance.state,
+            env={**os.environ, "TMPDIR": str(instance.state)},
         )  # fmt: skip
-    process = Process.of(child.pid) or Process(child.pid, -1)  # died at once: nothing matches -1
-    record(instance, {**recorded(instance), name: process})
-    return process
+    record(instance, name, Process.of(child.pid) or Process(child.pid, -1))  # died at once: nothing matches -1
 
 
 def recorded(instance: Instance) -> dict[str, Process]:
+    """By component, in the order of their start."""
     try:
-        known = json.loads((instance.run / "processes.json").read_text())
+        known = json.loads(_file(instance).read_text())
     except (OSError, ValueError):
         return {}
     return {name: Process(*pair) for name, pair in known.items()}
 
 
-def record(instance: Instance, processes: dict[str, Process]) -> None:
-    file = instance.run / "processes.json"
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({name: (process.pid, process.started) for name, process in processes.items()}))
-    partial.rename(file)
+def record(instance: Instance, name: str, process: Process) -> None:
+    known = {**recorded(instance), name: process}
+    partial = _file(instance).with_suffix(".partial")
+    partial.write_text(json.dumps({name: (one.pid, one.started) for name, one in known.items()}))
+    partial.rename(_file(instance))
 
 
-def end(processes: Iterable[Process]) -> None:
-    """Asks, waits, kills; returns once each has really gone, so that no folder is taken from under one."""
-    left = [process for process in processes if process.alive]
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in left:
-            process.send(number)
-        deadline = time.monotonic() + END_SECONDS
-        while left and time.monotonic() < deadline:
-            _collect()
-            left = [process for process in left if process.alive]
-            time.sleep(POLL_SECONDS)
+def wait_gone(processes: Iterable[Process]) -> None:
+    """Returns once each has really ended, so that no folder is taken from under one."""
+    deadline = time.monotonic() + END_SECONDS
+    while left := [process.pid for process in processes if process.alive]:
+        if time.monotonic() > deadline:
+            raise ClusterError(f"processes {left} were killed and are still there after {END_SECONDS:.0f} s")
+        time.sleep(POLL_SECONDS)
 
 
-def _collect() -> None:
-    """Takes the exit codes of children that this very command started."""
-    try:
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-    except ChildProcessError:
-        pass
-
-
-def with_words(*words: str) -> list[Process]:
-    """Every process whose command line holds all the words."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        process = Process.of(int(folder.name)) if all(word in line for word in words) else None
-        if process is not None:
-            found.append(process)
-    return found
+def _file(instance: Instance) -> Path:
+    return instance.state / "processes.json"

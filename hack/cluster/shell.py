@@ -1,7 +1,10 @@
 """Running the system's tools, with errors that say what failed and what it said."""
 
+import fcntl
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -32,15 +35,18 @@ def succeeds(*command: str | Path, timeout: float = 10.0) -> bool:
     return ended.returncode == 0
 
 
-def inside(namespace: Path, *command: str | Path) -> list[str]:
-    """The command within a network namespace. Not by `ip netns exec`, which remounts /sys and hides the cgroups."""
-    return ["nsenter", f"--net={namespace}", "--", *map(str, command)]
-
-
 def missing_packages(packages: Sequence[str]) -> list[str]:
-    listed = subprocess.run(
-        ["/usr/bin/dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    installed = {line.split()[0] for line in listed.stdout.splitlines() if line.endswith(" installed")}
+    """Of Debian. Raises ClusterError on any other system."""
+    if not (shutil.which("dpkg-query") and shutil.which("apt-get")):
+        raise ClusterError(f"this is made for Debian 12, with its packages {' '.join(packages)}")
+    listed = run("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages, check=False)
+    installed = {line.split()[0] for line in listed.splitlines() if line.endswith(" installed")}
     return [package for package in packages if package not in installed]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One at a time, over all processes; others wait."""
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
