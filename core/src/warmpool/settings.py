@@ -2,14 +2,16 @@
 
 Read from the environment: group and field joined by two underscores behind `WARMPOOL_`, as in
 `WARMPOOL_QUEUE__MAX_WAIT_SECONDS=5`. Secrets are files, so that none stands in an environment
-or an argument list. docs/reference/settings.md is generated from here.
+or an argument list; connection strings, which hold passwords, may be files beside them.
+docs/reference/settings.md is generated from here.
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from warmpool.errors import PlatformError
 from warmpool.protocol import Limits
@@ -23,7 +25,9 @@ class RedisSettings(Group):
     """Where the registry and the audit stream live."""
 
     url: str = Field(
-        "redis://127.0.0.1:6379/0", description="Redis 6.2 or newer, `redis://`, `rediss://` or `unix://`."
+        "redis://127.0.0.1:6379/0",
+        description="Redis 6.2 or newer, `redis://`, `rediss://` or `unix://`. Where the variable is not set, the file "
+        "`redis.url` in `secrets.path` says it, if there.",
     )
     timeout_seconds: float = Field(2.0, gt=0, description="Of one command; past it the caller gets 503.")
 
@@ -31,7 +35,11 @@ class RedisSettings(Group):
 class PostgresSettings(Group):
     """Where catalogue, API keys and execution records live."""
 
-    dsn: str = Field("postgresql://127.0.0.1/warmpool", description="PostgreSQL 16 or newer with pgvector.")
+    dsn: str = Field(
+        "postgresql://127.0.0.1/warmpool",
+        description="PostgreSQL 16 or newer with pgvector. Where the variable is not set, the file `postgres.dsn` in "
+        "`secrets.path` says it, if there.",
+    )
     pool_size: int = Field(4, ge=1, description="Connections a process holds at most.")
     timeout_seconds: float = Field(5.0, gt=0, description="Of one statement.")
 
@@ -140,6 +148,50 @@ class AuditSettings(Group):
     retention_days: int = Field(30, ge=1, description="Days after which a day's records are dropped.")
 
 
+IN_FILES: Final = (("redis", "url"), ("postgres", "dsn"))
+"""The settings that may be files in `secrets.path`: group and field, joined by a dot in the file's name."""
+
+
+class _Files(PydanticBaseSettingsSource):
+    """Reads `IN_FILES`, for what no source before this one has said."""
+
+    def __call__(self) -> dict[str, Any]:
+        folder = self._folder()
+        found: dict[str, Any] = {}
+        for group, field in IN_FILES:
+            value = None if self._is_said(group, field) else _content(folder / f"{group}.{field}")
+            if value is not None:
+                found[group] = {field: value}
+        return found
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError  # of the base class's own `__call__`
+
+    def _folder(self) -> Path:
+        said = self.current_state.get("secrets", {})
+        path = said.get("path") if isinstance(said, dict) else said.path
+        return SecretSettings().path if path is None else Path(path)
+
+    def _is_said(self, group: str, field: str) -> bool:
+        said = self.current_state.get(group, {})
+        return not isinstance(said, dict) or field in said
+
+
+def _content(file: Path) -> str | None:
+    """None where there is no such file. Raises SettingsError, naming it, where it says nothing."""
+    try:
+        text = file.read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as fault:
+        raise SettingsError(f"cannot read {file}: {fault.strerror}") from fault
+    except UnicodeDecodeError as fault:
+        raise SettingsError(f"{file} is not text") from fault
+    if not text:
+        raise SettingsError(f"{file} is empty")
+    return text
+
+
 class Settings(BaseSettings):
     """All settings of a process."""
 
@@ -155,6 +207,18 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     audit: AuditSettings = AuditSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The first that says something wins."""
+        return init_settings, env_settings, _Files(settings_cls)
 
     @classmethod
     def of_environment(cls) -> Self:
