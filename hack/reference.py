@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from servers import definitions
-from warmpool.local import secret_files
+from warmpool import secret_files
 from warmpool.protocol import Limits
 from warmpool.settings import Settings
 from warmpool.tools import signature_lines

@@ -1,4 +1,7 @@
-"""The `warmpool` command. Each subcommand's code is imported when it is called, so that `--help` is quick."""
+"""The `warmpool` command. Each subcommand lives with the component that it needs and is imported when it is called.
+
+So an installation that holds only some components, as an image does, has those commands that it can carry out.
+"""
 
 import importlib
 import sys
@@ -13,11 +16,11 @@ from warmpool.errors import WarmpoolError
 COMMANDS: Final = {
     "up": "warmpool.local.up:up",
     "demo": "warmpool.local.demo:demo",
-    "catalog": "warmpool.local.catalog:catalog",
+    "catalog": "servers.catalogue_cli:catalog",
     "keys": "warmpool_gateway.keys_cli:keys",
-    "secrets": "warmpool.local.commands:secrets",
-    "migrate": "warmpool.local.commands:migrate",
-    "tools": "warmpool.local.commands:tools",
+    "secrets": "warmpool.secrets_cli:secrets",
+    "migrate": "warmpool.storage.migrate_cli:migrate",
+    "tools": "servers.tools_cli:tools",
 }
 """Name → where its click command is."""
 
@@ -31,9 +34,23 @@ class _Lazy(click.Group):
         if place is None:
             return None
         module, _, attribute = place.partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        try:
+            command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as fault:
+            return _not_here(cmd_name, fault)
         assert isinstance(command, click.Command)
         return command
+
+
+def _not_here(name: str, fault: ModuleNotFoundError) -> click.Command:
+    """In place of a command whose component is not installed: says so, whatever its arguments, and is in no list."""
+
+    def say() -> None:
+        raise click.ClickException(f"`warmpool {name}` is not part of this installation: no module {fault.name}")
+
+    anything = click.Argument(["words"], nargs=-1, type=click.UNPROCESSED, expose_value=False)
+    permissive = {"ignore_unknown_options": True}
+    return click.Command(name, permissive, say, params=[anything], add_help_option=False, hidden=True)
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

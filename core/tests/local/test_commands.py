@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from warmpool import secret_files
 from warmpool.cli import cli
 from warmpool.errors import PlatformError
-from warmpool.local import secret_files, service, stack
+from warmpool.local import service, stack
 from warmpool.local.service import Service
 from warmpool.local.up import until_interrupted
 

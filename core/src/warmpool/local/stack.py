@@ -22,8 +22,9 @@ from psycopg import sql
 from servers.catalogue.generate import generate
 from servers.catalogue.importer import Format, import_catalogue
 from servers.embedding import embedder
+from warmpool import secret_files
 from warmpool.errors import PlatformError
-from warmpool.local import secret_files, standin
+from warmpool.local import standin
 from warmpool.local.embedded import PostgresServer, RedisServer
 from warmpool.local.pool import LocalPool
 from warmpool.local.service import Service

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from warmpool.local.catalog import catalog
+from servers.catalogue_cli import catalog
 from warmpool.local.embedded import PostgresServer
 
 
