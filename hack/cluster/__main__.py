@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _direct(instance)
         if options.command == "status":
             return _status(instance)
-        with locked(instance.lock):
+        with locked(instance.state.parent):
             match options.command:
                 case "up":
                     _hand_over(instance, boot.up(instance))

@@ -90,7 +90,7 @@ def ensure() -> Path:
     program, _ = go()
     built = folder()
     built.parent.mkdir(parents=True, exist_ok=True)
-    with locked(built.parent / "lock"):
+    with locked(built.parent):
         if not all((built / name).is_file() for name in tools()):
             _build(program, built)
     return built

@@ -25,6 +25,7 @@ POLL_SECONDS: Final = 0.1
 
 def up(instance: Instance) -> Path:
     """Leaves a whole cluster as it is and takes away whatever else is found; the folder of the binaries."""
+    binaries.go()  # first, for its absence is the one thing that is not mended here
     _install_packages()
     built = binaries.ensure()
     wrong = _broken(instance, built) or _patiently(partial(_unwell, instance, built))
@@ -174,9 +175,9 @@ class _Boot:
 
     def _blame(self, name: str, what: str) -> str:
         log = self._last_words(name)
-        cause = causes.likely(log)
-        said = f"{name} {what}. Its last words, of {self._instance.logs}:\n{causes.tail(log) or '  (none)'}"
-        return f"{said}\nLikely cause: {cause}" if cause else said
+        cause = causes.likely(log) or "not one that is known here"
+        last = causes.tail(log) or "  (none)"
+        return f"{name} {what}. Its last words:\n{last}\nLikely cause: {cause}\nMore: {self._instance.logs}"
 
     def _last_words(self, name: str) -> str:
         file = self._instance.logs / f"{name}.log"

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+LINE_LENGTH: Final = 400
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -12,29 +14,19 @@ class Cause:
 
 
 KNOWN: Final = (
-    Cause(r"address already in use", "something else listens there: is another cluster of this name half alive?"),
-    Cause(
-        r"can't get final child's PID", "containerd may not lower oom_score_adj: restrict_oom_score_adj must be true"
-    ),
-    Cause(r"no space left on device", "the disk is full; images and logs lie below /var/lib"),
-    Cause(r"wal/0\.tmp.*no such file", "an earlier etcd still shut down in this folder: run cluster-down, then up"),
-    Cause(r"Loop detected", "CoreDNS asks itself: the kubelet's resolv.conf names a loopback address"),
-    Cause(
-        r"operation not permitted.*conntrack|conntrack.*permission denied", "kube-proxy may not set conntrack's limits"
-    ),
-    Cause(
-        r"cgroup.*(no such file|not exist)|invalid cgroup root", "a cgroup hierarchy is missing: see /proc/self/cgroup"
-    ),
-    Cause(r"running with swap on", "the kubelet met swap: failSwapOn must be false"),
-    Cause(r"overlay.*(not supported|invalid argument|no such device)", "this file system or kernel has no overlayfs"),
-    Cause(
-        r"certificate (has expired|is not yet valid)", "the clock changed, or certificates are of an earlier cluster"
-    ),
-    Cause(
-        r"nft.*(No such file|not supported)|nftables.*not (found|supported)", "the kernel lacks nftables for kube-proxy"
-    ),
-    Cause(r"ipset.*(Kernel error|not supported|doesn't exist)", "the kernel lacks ip_set, which kube-router needs"),
-)
+    Cause("unknown flag|unknown field", "config.py says what this version of the component does not know"),
+    Cause("address already in use", "two components were given one address, or something of ours was started by hand"),
+    Cause("no space left on device", "the disk is full; a cluster keeps all it has below /var/cache"),
+    Cause(r"wal/0\.tmp.*no such file", "an earlier etcd removed this one's files: run cluster-down, then cluster-up"),
+    Cause("can't get final child's PID", "runc may not lower oom_score_adj: containerd needs restrict_oom_score_adj"),
+    Cause("nf_conntrack.*permission denied", "kube-proxy may not set conntrack's limits here: each flag must be 0"),
+    Cause("cgroup v1 support is in maintenance mode", "cgroups are of version 1 here: failCgroupV1 must be false"),
+    Cause("cgroup.*(missing paths|missing controllers)", "the pods' cgroup is not there, or lacks controllers"),
+    Cause("running with swap on", "the kubelet met swap: failSwapOn must be false"),
+    Cause("overlayfs.*(not supported|invalid argument)|failed to mount.*overlay", "/var/cache is on a file system "
+          "that cannot carry overlayfs, such as another overlayfs"),
+    Cause("plugin/loop: Loop", "CoreDNS asks itself: the kubelet's resolvConf names a loopback address"),
+)  # fmt: skip
 
 
 def likely(log: str) -> str | None:
@@ -43,4 +35,4 @@ def likely(log: str) -> str | None:
 
 
 def tail(log: str, lines: int = 12) -> str:
-    return "\n".join(f"  | {line}" for line in log.splitlines()[-lines:])
+    return "\n".join(f"  | {line[:LINE_LENGTH]}" for line in log.strip().splitlines()[-lines:])

@@ -1,7 +1,6 @@
-"""The control group that holds this cluster's pods, in each hierarchy where cgroups are of version 1."""
+"""The control group that holds this cluster's pods: one where cgroups are of version 2, else one in each hierarchy."""
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -10,44 +9,49 @@ from hack.cluster.instance import Instance
 
 ROOT: Final = Path("/sys/fs/cgroup")
 EMPTY_SECONDS: Final = 5.0
-
-
-def folders(instance: Instance) -> Iterator[Path]:
-    unified = (ROOT / "cgroup.controllers").exists()
-    roots = [ROOT] if unified else [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.is_symlink()]
-    return (root / instance.cgroup.lstrip("/") for root in roots)
+POLL_SECONDS: Final = 0.02
 
 
 def make(instance: Instance) -> None:
+    if _unified():
+        for controller in (ROOT / "cgroup.controllers").read_text().split():
+            with suppress(OSError):  # the kubelet says which one it misses
+                (ROOT / "cgroup.subtree_control").write_text(f"+{controller}")
     for folder in folders(instance):
-        with suppress(OSError):  # `unified` beside version 1, or a hierarchy that is read-only
+        with suppress(OSError):  # a hierarchy that is read-only
             folder.mkdir(exist_ok=True)
-        for inherited in ("cpuset.cpus", "cpuset.mems"):
-            if (folder / inherited).exists():
-                (folder / inherited).write_text((folder.parent / inherited).read_text())
+    for inherited in ("cpuset.cpus", "cpuset.mems"):  # of version 1: empty in a new group, which then takes no process
+        given = ROOT / "cpuset" / inherited
+        if given.exists():
+            (given.parent / _name(instance) / inherited).write_text(given.read_text())
 
 
 def remove(instance: Instance) -> None:
     for folder in folders(instance):
-        if folder.exists():
-            for inner in sorted(
-                (path for path in folder.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts)
-            ):
-                _remove(inner)
-            _remove(folder)
+        inner = [path for path in folder.rglob("*") if path.is_dir()]
+        for group in sorted([folder, *inner], key=lambda path: -len(path.parts)):
+            _remove(group)
 
 
-def _remove(folder: Path) -> None:
+def folders(instance: Instance) -> list[Path]:
+    """Where the group is, or would be."""
+    hierarchies = [ROOT] if _unified() else sorted(path for path in ROOT.iterdir() if not path.is_symlink())
+    return [hierarchy / _name(instance) for hierarchy in hierarchies if hierarchy.is_dir()]
+
+
+def _name(instance: Instance) -> str:
+    return instance.cgroup.lstrip("/")
+
+
+def _unified() -> bool:
+    return (ROOT / "cgroup.controllers").exists()
+
+
+def _remove(group: Path) -> None:
     """A group stays busy for a moment after its last process ended."""
     deadline = time.monotonic() + EMPTY_SECONDS
-    while True:
+    while group.exists() and time.monotonic() < deadline:
         try:
-            folder.rmdir()
-        except FileNotFoundError:
-            return
+            group.rmdir()
         except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+            time.sleep(POLL_SECONDS)

@@ -60,16 +60,30 @@ def load_own(instance: Instance, binaries: Path) -> None:
 
 
 def load(instance: Instance, archives: Iterable[Path]) -> None:
-    """Imports docker archives, so that pods with imagePullPolicy IfNotPresent find them."""
+    """Imports docker archives, so that pods with imagePullPolicy IfNotPresent find them.
+
+    What is there under the same names already is left as it is: give a changed image a changed tag.
+    """
+    if not instance.containerd_socket.exists():
+        raise ClusterError("there is no cluster to load images into: run make cluster-up")
+    known = set(ctr(instance, "images", "list", "--quiet").split())
     for archive in archives:
-        if not archive.is_file():
-            raise ClusterError(f"{archive} is not a file: give archives as `docker save` writes them")
-        ctr(instance, "images", "import", archive, timeout=300)
+        if not set(names(archive)) <= known:
+            ctr(instance, "images", "import", archive, timeout=300)
 
 
-def ctr(instance: Instance, *words: str | Path, timeout: float = 60.0, check: bool = True) -> str:
-    command = ("ctr", "--address", instance.containerd_socket, "--namespace", "k8s.io", *words)
-    return run(*command, timeout=timeout, check=check)
+def names(archive: Path) -> list[str]:
+    try:
+        with tarfile.open(archive) as tar:
+            manifest = tar.extractfile("manifest.json")
+            assert manifest is not None
+            return [name for image in json.load(manifest) for name in image["RepoTags"] or []]
+    except (OSError, KeyError, tarfile.TarError) as fault:
+        raise ClusterError(f"{archive} is no archive of the form that `docker save` writes") from fault
+
+
+def ctr(instance: Instance, *words: str | Path, timeout: float = 60.0) -> str:
+    return run("ctr", "--address", instance.containerd_socket, "--namespace", "k8s.io", *words, timeout=timeout)
 
 
 def _architecture() -> str:

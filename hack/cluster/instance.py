@@ -90,10 +90,6 @@ class Instance:
         """Of the pods, below each hierarchy's root."""
         return f"/{self.name}-cluster"
 
-    @property
-    def lock(self) -> Path:
-        return Path("/run") / f"{self.name}-cluster.lock"
-
     def config(self, name: str) -> Path:
         """A component's configuration file."""
         return self.state / "config" / name

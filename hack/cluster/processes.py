@@ -49,7 +49,7 @@ def start(instance: Instance, name: str, command: Sequence[str]) -> None:
     with (instance.logs / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            env={**os.environ, "TMPDIR": str(instance.state)},
+            env={"PATH": os.environ["PATH"], "TMPDIR": str(instance.state)},  # no proxy of ours, no locale
         )  # fmt: skip
     record(instance, name, Process.of(child.pid) or Process(child.pid, -1))  # died at once: nothing matches -1
 

@@ -1,6 +1,7 @@
 """Running the system's tools, with errors that say what failed and what it said."""
 
 import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -45,8 +46,11 @@ def missing_packages(packages: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One at a time, over all processes; others wait."""
-    with path.open("a") as handle:
+def locked(folder: Path) -> Iterator[None]:
+    """One at a time, over all processes; others wait. The folder itself is the lock, so no file of it stays."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
