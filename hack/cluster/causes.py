@@ -14,7 +14,7 @@ class Cause:
 
 
 KNOWN: Final = (
-    Cause("unknown flag|unknown field", "config.py says what this version of the component does not know"),
+    Cause("unknown flag|unknown field|flag provided but not defined", "config.py has what this version does not know"),
     Cause("address already in use", "two components were given one address, or something of ours was started by hand"),
     Cause("no space left on device", "the disk is full; a cluster keeps all it has below /var/cache"),
     Cause(r"wal/0\.tmp.*no such file", "an earlier etcd removed this one's files: run cluster-down, then cluster-up"),

@@ -4,6 +4,7 @@ from hack.cluster import causes
 
 SAID = [
     ("Error: unknown flag: --nonsense", "does not know"),
+    ("flag provided but not defined: -nonsense", "does not know"),
     ('"error":"listen tcp 127.0.0.1:2379: bind: address already in use"', "one address"),
     ("write /var/cache/x/etcd/member/wal: no space left on device", "disk is full"),
     ("rename /x/wal/1.tmp /x/wal/0.tmp: no such file or directory", "earlier etcd"),
