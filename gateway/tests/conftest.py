@@ -7,6 +7,8 @@ tool server is a real HTTP server that answers as it is told.
 import asyncio
 import contextlib
 import socket
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -359,3 +361,81 @@ async def house(
 async def pod(house: House) -> ScriptedSupervisor:
     """The only pod of the house."""
     return await house.add_pod()
+
+
+class GatewayProcess:
+    """`python -m warmpool_gateway`, a caller of it, and its pods."""
+
+    def __init__(self, process: asyncio.subprocess.Process, http: aiohttp.ClientSession, registry: Registry) -> None:
+        self.registry = registry
+        self.may_end = asyncio.Event()
+        """Programs run until it is set."""
+        self.pods: list[ScriptedSupervisor] = []
+        self._process = process
+        self._http = http
+
+    @property
+    def runs(self) -> Counter[str]:
+        """How often each execution was sent to a pod."""
+        return Counter(run["execution"] for pod in self.pods for run in pod.runs)
+
+    async def add_pods(self, number: int) -> None:
+        for index in range(number):
+            pod = await ScriptedSupervisor(f"pod-{index}", script=self._until_it_may_end).start()
+            self.pods.append(pod)
+            await self.registry.register(pod.pod, pod.address, max_executions=1000, max_age_seconds=3600)
+
+    async def run(self) -> tuple[int, str | None, Any]:
+        """Status, Connection and body of the answer."""
+        async with self._http.post("/v1/executions", json={"code": "return 1"}) as response:
+            return response.status, response.headers.get("Connection"), await response.json(content_type=None)
+
+    async def until_ready(self, status: int, seconds: float = 20.0) -> Any:
+        """Waits until /readyz answers this; returns its body."""
+        async with asyncio.timeout(seconds):
+            while True:
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    async with self._http.get("/readyz") as response:
+                        if response.status == status:
+                            return await response.json(content_type=None)
+                await asyncio.sleep(0.02)
+
+    def stop(self) -> None:
+        self._process.terminate()
+
+    async def ended(self, seconds: float) -> int:
+        """Its exit code, within so long."""
+        async with asyncio.timeout(seconds):
+            return await self._process.wait()
+
+    async def end(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        for pod in self.pods:
+            await pod.stop()
+
+    async def _until_it_may_end(self, talk: Talk, run: dict[str, Any]) -> None:
+        await self.may_end.wait()
+        talk.result(run["execution"], value=1)
+
+
+@pytest.fixture
+async def gateway(
+    settings: dict[str, Any], link: PipelinedRedis, tool_server: str, database: str
+) -> AsyncIterator[GatewayProcess]:
+    """A process of its own, without pods."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        _, key = await create_key(connection, PEPPER, tenant="acme", name="test")
+    groups = settings | {"tools": {"url": tool_server}}
+    environment = {f"WARMPOOL_{group}__{name}".upper(): str(v) for group in groups for name, v in groups[group].items()}
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:  # the process's alone, once it has begun
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "warmpool_gateway", "--fd", str(listener.fileno()),
+            env=environment, pass_fds=[listener.fileno()],
+        )  # fmt: skip
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {key}"}) as http:
+        made = GatewayProcess(process, http, Registry(link, POOL))
+        yield made
+        await made.end()

@@ -76,6 +76,22 @@ class ApiSettings(Group):
     body_timeout_seconds: float = Field(10.0, gt=0, description="For a request's body to arrive; past it 408.")
 
 
+class StopSettings(Group):
+    """How a gateway or a tool server ends on SIGTERM. Allow it 10 s beyond both before it is killed."""
+
+    linger_seconds: float = Field(
+        5.0,
+        ge=0,
+        description="It says that it is not ready and serves on, until whoever sends it requests has heard of it.",
+    )
+    grace_seconds: int = Field(
+        45,
+        ge=1,
+        description="Then it takes no new connection and ends the requests that it has; past it their programs are "
+        "cancelled. A program that has to wait first takes `queue.max_wait_seconds` and `pool.limits.wall_seconds`.",
+    )
+
+
 class QueueSettings(Group):
     """How callers wait for a sandbox."""
 
@@ -201,6 +217,7 @@ class Settings(BaseSettings):
     postgres: PostgresSettings = PostgresSettings()
     secrets: SecretSettings = SecretSettings()
     api: ApiSettings = ApiSettings()
+    stop: StopSettings = StopSettings()
     pool: PoolSettings = PoolSettings()
     queue: QueueSettings = QueueSettings()
     tools: ToolSettings = ToolSettings()

@@ -188,6 +188,9 @@ def _environment(exits: AsyncExitStack, redis: RedisServer, postgres: PostgresSe
         "WARMPOOL_REDIS__URL": redis.address,
         "WARMPOOL_POSTGRES__DSN": postgres.dsn(DATABASE),
         "WARMPOOL_SECRETS__PATH": str(data / "secrets"),
+        # Nobody shares the load here, and whoever ends the stack waits for it: `service.STOP_SECONDS` is above both.
+        "WARMPOOL_STOP__LINGER_SECONDS": "0",
+        "WARMPOOL_STOP__GRACE_SECONDS": "5",
     }
     if not {"OPENAI_API_KEY", "WARMPOOL_MODEL__BASE_URL"} & set(os.environ):
         environment["WARMPOOL_MODEL__BASE_URL"] = exits.enter_context(standin.running())
