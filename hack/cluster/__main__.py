@@ -2,11 +2,12 @@
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hack.cluster import boot, images, teardown
+from hack.cluster import boot, images, node, teardown
 from hack.cluster.instance import CHECKOUT, Instance
 from hack.cluster.processes import recorded
 from hack.cluster.shell import ClusterError, locked
@@ -22,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("status", help="say whether it is whole; exit code 1 if not")
     loading = commands.add_parser("load", help="import images")
     loading.add_argument("archive", nargs="+", type=Path, help="as `docker save` writes them")
+    entering = commands.add_parser("enter", help="run a command on the node, such as `bash` or `nft list ruleset`")
+    entering.add_argument("words", nargs=argparse.REMAINDER, metavar="command")
     options = parser.parse_args(arguments)
     instance = Instance()
     try:
@@ -30,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _direct(instance)
         if options.command == "status":
             return _status(instance)
+        if options.command == "enter":
+            return _enter(instance, options.words)
         with locked(instance.state.parent):
             match options.command:
                 case "up":
@@ -71,6 +76,13 @@ def _status(instance: Instance) -> int:
         sys.stdout.write(f"{name:<24} {'runs' if process.alive else 'DEAD'}\n")
     sys.stdout.write(f"{wrong or 'whole: the API server answers and the node is ready'}\n")
     return 0 if wrong is None else 1
+
+
+def _enter(instance: Instance, words: Sequence[str]) -> int:
+    inner = recorded(instance).get("node")
+    if inner is None or not inner.alive:
+        raise ClusterError("there is no node to enter: run make cluster-up")
+    return subprocess.run(node.enter(inner, *words), check=False).returncode
 
 
 if __name__ == "__main__":
