@@ -23,8 +23,10 @@ from servers.calls import Calls, Metrics
 from servers.embedding import Embedder, embedder
 from servers.ledger import Ledger
 from servers.problems import Problem
+from warmpool.errors import PlatformError
 from warmpool.registry.connection import connect
 from warmpool.settings import Settings
+from warmpool.storage.migrate import migrations
 from warmpool.storage.pool import connection_pool
 from warmpool.tools import catalogue_hash
 
@@ -102,6 +104,8 @@ def _add_tools(app: FastAPI, calls: Calls, listing: Mapping[str, Any]) -> None:
 def _add_health(
     app: FastAPI, redis: Redis, database: AsyncConnectionPool[AsyncConnection], registry: CollectorRegistry
 ) -> None:
+    schema = [migration.name for migration in migrations()]
+
     @app.get("/healthz")
     async def healthy() -> JSONResponse:
         """The process answers."""
@@ -109,10 +113,9 @@ def _add_health(
 
     @app.get("/readyz")
     async def ready() -> JSONResponse:
-        """What the tools need answers too; 503 names what does not."""
-        redis_up, postgres_up = await asyncio.gather(_answers(redis.ping()), _answers(_select(database)))
-        state = {"redis": redis_up, "postgres": postgres_up}
-        away = [name for name, up in state.items() if not up]
+        """What the tools need answers too; 503 names what does not, `schema` where a migration has not run yet."""
+        redis_up, postgres_lacks = await asyncio.gather(_answers(redis.ping()), _lacks(database, schema))
+        away = [*([] if redis_up else ["redis"]), *postgres_lacks]
         return JSONResponse({"status": "unready" if away else "ready", "away": away}, 503 if away else 200)
 
     @app.get("/metrics")
@@ -121,9 +124,23 @@ def _add_health(
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
+async def _lacks(database: AsyncConnectionPool[AsyncConnection], schema: list[str]) -> list[str]:
+    if not await _answers(_select(database)):
+        return ["postgres"]
+    return [] if await _answers(_check_schema(database, schema)) else ["schema"]
+
+
 async def _select(database: AsyncConnectionPool[AsyncConnection]) -> None:
     async with database.connection() as connection:
         await connection.execute("SELECT 1")
+
+
+async def _check_schema(database: AsyncConnectionPool[AsyncConnection], migrations: list[str]) -> None:
+    """Raises where not all of them have run."""
+    async with database.connection() as connection:
+        rows = await connection.execute("SELECT name FROM schema_migrations WHERE name = ANY(%s)", (migrations,))
+        if rows.rowcount < len(migrations):
+            raise PlatformError("the database is older than this version; run `warmpool migrate`")
 
 
 async def _answers(question: Awaitable[Any]) -> bool:

@@ -7,6 +7,7 @@ tool server is a real HTTP server that answers as it is told.
 import asyncio
 import contextlib
 import socket
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -371,6 +372,7 @@ class GatewayProcess:
         self.may_end = asyncio.Event()
         """Programs run until it is set."""
         self.pods: list[ScriptedSupervisor] = []
+        self._key = "wp_"
         self._process = process
         self._http = http
 
@@ -385,9 +387,15 @@ class GatewayProcess:
             self.pods.append(pod)
             await self.registry.register(pod.pod, pod.address, max_executions=1000, max_age_seconds=3600)
 
+    async def make_key(self, database: str) -> None:
+        """For `run`."""
+        async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+            _, self._key = await create_key(connection, PEPPER, tenant="acme", name="test")
+
     async def run(self) -> tuple[int, str | None, Any]:
         """Status, Connection and body of the answer."""
-        async with self._http.post("/v1/executions", json={"code": "return 1"}) as response:
+        headers = {"Authorization": f"Bearer {self._key}"}
+        async with self._http.post("/v1/executions", json={"code": "return 1"}, headers=headers) as response:
             return response.status, response.headers.get("Connection"), await response.json(content_type=None)
 
     async def until_ready(self, status: int, seconds: float = 20.0) -> Any:
@@ -420,22 +428,35 @@ class GatewayProcess:
         talk.result(run["execution"], value=1)
 
 
+Launch = Callable[..., contextlib.AbstractAsyncContextManager[GatewayProcess]]
+
+
 @pytest.fixture
-async def gateway(
-    settings: dict[str, Any], link: PipelinedRedis, tool_server: str, database: str
-) -> AsyncIterator[GatewayProcess]:
-    """A process of its own, without pods."""
-    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
-        _, key = await create_key(connection, PEPPER, tenant="acme", name="test")
+def launch(settings: dict[str, Any], link: PipelinedRedis, tool_server: str) -> Launch:
+    """Starts a gateway process without pods; it ends with the context."""
     groups = settings | {"tools": {"url": tool_server}}
     environment = {f"WARMPOOL_{group}__{name}".upper(): str(v) for group in groups for name, v in groups[group].items()}
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:  # the process's alone, once it has begun
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "warmpool_gateway", "--fd", str(listener.fileno()),
-            env=environment, pass_fds=[listener.fileno()],
-        )  # fmt: skip
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {key}"}) as http:
-        made = GatewayProcess(process, http, Registry(link, POOL))
-        yield made
-        await made.end()
+
+    @contextlib.asynccontextmanager
+    async def launched(**process: Any) -> AsyncIterator[GatewayProcess]:
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:  # the process's alone, once it has begun
+            descriptor = listener.fileno()
+            command = [sys.executable, "-m", "warmpool_gateway", "--fd", str(descriptor)]
+            started = await asyncio.create_subprocess_exec(
+                *command, env=environment, pass_fds=[descriptor], stdin=subprocess.DEVNULL, **process
+            )
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with aiohttp.ClientSession(url) as http:
+            gateway = GatewayProcess(started, http, Registry(link, POOL))
+            yield gateway
+            await gateway.end()
+
+    return launched
+
+
+@pytest.fixture
+async def gateway(launch: Launch, database: str) -> AsyncIterator[GatewayProcess]:
+    """A process of its own, which knows its caller."""
+    async with launch() as gateway:
+        await gateway.make_key(database)
+        yield gateway

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
@@ -358,9 +359,9 @@ async def test_it_is_not_alive_when_its_background_work_has_ended(house):
     assert (status, problem["type"]) == (503, "urn:warmpool:problem:not_alive")
 
 
-async def test_it_is_not_ready_without_pods(house):
-    status, problem = await house.ask("GET", "/readyz")
-    assert (status, problem["checks"]["pods"]) == (503, "none")
+async def test_it_is_degraded_without_pods_for_callers_may_wait_for_one(house):
+    status, readiness = await house.ask("GET", "/readyz")
+    assert (status, readiness["status"], readiness["checks"]["pods"]) == (200, "degraded", "none")
 
 
 async def test_it_is_degraded_without_tools_for_programs_run(house, pod):
@@ -381,6 +382,13 @@ async def test_it_is_not_ready_without_redis_and_says_so_to_callers(house, pod, 
     finally:
         redis_server.start()
     assert "the pool's registry is away: " in caplog.text
+
+
+async def test_records_of_a_database_without_tables_are_away(house, database):
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute("DROP TABLE executions CASCADE")
+    status, problem = await house.ask("GET", "/v1/executions")
+    assert (status, problem["type"]) == (503, "urn:warmpool:problem:unavailable")
 
 
 async def test_metrics_have_bounded_labels_and_no_ids(house, pod):

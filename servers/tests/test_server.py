@@ -3,10 +3,12 @@
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import AsyncConnection
 from redis.asyncio import Redis
 
 from servers import definitions
@@ -15,6 +17,7 @@ from servers.tests.serving import KEY, ToolClient, grant, serving, settings, unt
 from warmpool.grants import Grant, sign
 from warmpool.local.embedded import PostgresServer, RedisServer
 from warmpool.records import STREAM
+from warmpool.storage.migrate import migrate
 from warmpool.tools import ToolDefinition, catalogue_hash
 
 SEARCH = "search.search_products"
@@ -246,3 +249,24 @@ async def test_it_starts_without_postgres_and_says_so(redis: Redis, redis_url: s
     async with serving(settings(redis_url, "postgresql://nobody@/x?host=/nonexistent", tmp_path)) as client:
         assert (await client.get("/healthz")).status == 200
         assert (await client.get("/readyz")).body["away"] == ["postgres"]
+
+
+async def test_it_is_ready_without_a_restart_once_the_database_is_migrated(
+    redis: Redis, redis_url: str, copy_of: Callable[[str], AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    with copy_of("template0") as dsn:
+        async with serving(settings(redis_url, dsn, tmp_path)) as client:
+            before = await client.get("/readyz")
+            assert (before.status, before.body["away"]) == (503, ["schema"])
+            await migrate(dsn)
+            assert (await client.get("/readyz")).status == 200
+            assert (await client.call(SEARCH, {"query": "tent"}, grant())).body == {"value": []}
+
+
+async def test_a_database_of_an_older_version_is_not_ready(
+    redis: Redis, redis_url: str, database: str, tmp_path: Path
+) -> None:
+    async with await AsyncConnection.connect(database) as connection:
+        await connection.execute("DELETE FROM schema_migrations WHERE name = (SELECT max(name) FROM schema_migrations)")
+    async with serving(settings(redis_url, database, tmp_path)) as client:
+        assert (await client.get("/readyz")).body["away"] == ["schema"]

@@ -15,7 +15,7 @@ from warmpool_gateway.keys import Caller
 from warmpool_gateway.problems import CLIENT_GONE, MEDIA_TYPE, problem
 from warmpool_gateway.schemas import ExecutionBody, ExecutionView, Health, PageQuery, PageView, Readiness, RecordedView
 
-NEEDED: Final = ("redis", "pods", "keys")
+NEEDED: Final = ("redis", "keys")
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -109,9 +109,10 @@ async def alive(request: Request) -> Response:
 
 @router.get(
     "/readyz",
-    summary="Can it run programs?",
-    description="Ready needs Redis, a sandbox and the API keys. With the tool server or Postgres away it is `degraded`:"
-    " programs run. Were that unready, one of them away would take every gateway out of service.",
+    summary="Can it take requests?",
+    description="Ready needs Redis and the API keys, read once. Without a sandbox, the tool server or Postgres it is"
+    " `degraded`: callers are served, wait, or are told why not. Were that unready, one of them away would take every"
+    " gateway out of service.",
     tags=["service"],
     response_model=None,
     responses={200: {"model": Readiness}, **problems(503)},

@@ -110,7 +110,10 @@ class ExecutionStore:
         try:
             async with self._postgres.connection(timeout=POSTGRES_SECONDS) as connection:
                 yield connection
-        except psycopg.OperationalError as fault:
+        except (
+            psycopg.OperationalError,
+            psycopg.errors.UndefinedTable,
+        ) as fault:  # the latter in a new, empty database
             raise Unavailable("The records of executions are away; executions still run.", retry_after=2.0) from fault
 
 
