@@ -157,7 +157,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         nonlocal last
         if time.monotonic() - last >= LINE_SECONDS:
             last = time.monotonic()
-            console.print(f"cluster: {done} of {total} packages compiled after {last - began:.0f} s")
+            console.print(f"cluster: {done} of at most {total} packages compiled after {last - began:.0f} s")
 
     yield line
 

@@ -31,7 +31,7 @@ def up(instance: Instance) -> Path:
     wrong = _broken(instance, built) or _patiently(partial(_unwell, instance, built))
     if wrong is None:
         return built
-    if instance.state.exists():
+    if teardown.remains(instance):
         console.print(f"cluster: {wrong}; making it anew")
         teardown.down(instance)
     try:

@@ -29,6 +29,15 @@ def enter(node: Process, *command: str | Path) -> list[str]:
     return ["nsenter", f"--target={node.pid}", "--net", "--mount", "--pid", "--", *map(str, command)]
 
 
+def find(instance: Instance) -> Process | None:
+    """The node as it was recorded or, where somebody removed the record, by its command line."""
+    node = processes.recorded(instance).get("node")
+    if node is None:
+        named = run("pgrep", "--full", "--exact", _command(instance), check=False).split()
+        node = Process.of(int(named[0])) if named else None
+    return node
+
+
 def unlink(instance: Instance) -> None:
     """Removes the link, and its routes with it. Left alone it would go a moment after the node."""
     succeeds("ip", "link", "delete", instance.host_link)
@@ -41,9 +50,13 @@ def traces(instance: Instance) -> list[str]:
     return [*(f"route {route}" for route in routes), *(f"link {link}" for link in links)]
 
 
+def _command(instance: Instance) -> str:
+    return f"catatonit -P {instance.name}-node"  # the last word is for `find` and for people; catatonit ignores it
+
+
 def _namespaces(instance: Instance) -> Process:
     # It waits for a word from here: a node that was not recorded, because `up` was killed, ends by itself.
-    shell = "echo made && read -r recorded && exec catatonit -P >&2"
+    shell = f"echo made && read -r recorded && exec {_command(instance)} >&2"
     unshare = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
     with (instance.logs / "node.log").open("ab") as log:
         parent = subprocess.Popen(

@@ -9,10 +9,10 @@ from hack.cluster.shell import ClusterError
 
 def down(instance: Instance) -> None:
     """Harmless where there is none. Raises ClusterError where something would stay."""
-    recorded = processes.recorded(instance)
-    if "node" in recorded:
-        recorded["node"].kill()  # all others end with it, whatever state they are in; their mounts go next
-    processes.wait_gone(recorded.values())
+    inner = node.find(instance)
+    if inner is not None:
+        inner.kill()  # all others end with it, whatever state they are in, and their mounts with them
+        processes.wait_gone([inner, *processes.recorded(instance).values()])
     node.unlink(instance)
     cgroups.remove(instance)
     shutil.rmtree(instance.state, ignore_errors=True)

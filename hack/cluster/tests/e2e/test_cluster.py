@@ -6,6 +6,7 @@ Needs root and the binaries; takes about two minutes. Run it with `pytest hack/c
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -180,8 +181,9 @@ def test_a_half_made_cluster_and_one_of_other_versions_are_noticed(cluster: Inst
     [
         (lambda: kill("etcd"), "etcd died"),
         (lambda: processes.recorded(INSTANCE)["node"].kill(), "node, etcd"),
+        (lambda: shutil.rmtree(INSTANCE.state, ignore_errors=True), "no whole cluster"),
     ],
-    ids=["a dead component", "a dead node"],
+    ids=["a dead component", "a dead node", "its folder removed"],
 )
 def test_a_broken_cluster_is_noticed_and_made_anew(cluster: Instance, damage: Callable[[], None], told: str) -> None:
     before = processes.recorded(cluster)
