@@ -17,7 +17,7 @@ PACKAGES: Final = (
     "catatonit", "conntrack", "containerd", "containernetworking-plugins", "ipset", "iproute2", "iptables", "nftables",
     "procps", "runc",
 )  # fmt: skip
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
 PATIENCE_SECONDS: Final = 15.0
 """How long a cluster whose processes all live may fail to answer before it is made anew: a busy machine is slow."""
 POLL_SECONDS: Final = 0.1
