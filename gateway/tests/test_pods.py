@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import functools
 import random
+import socket
 import struct
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +17,7 @@ from warmpool_gateway import pods
 from warmpool_gateway.pods import NotStarted, PodConnections, Program
 
 KEY = b"k" * 32
+KEEPALIVE = {"KEEPIDLE": 5, "KEEPINTVL": 2, "KEEPCNT": 3, "USER_TIMEOUT": 11_000}
 
 
 @pytest.fixture
@@ -63,6 +66,15 @@ async def test_one_connection_serves_many_executions(connections, supervisor):
         outcome = await run(connections, supervisor, execution=f"exe_{number}", fence=number + 1)
         assert outcome.execution == f"exe_{number}"
     assert supervisor.connections == 1
+
+
+async def test_a_vanished_node_is_noticed_within_seconds(connections, supervisor):
+    await run(connections, supervisor)
+    ((_, stream),) = connections._streams.values()
+    wire = stream._transport.get_extra_info("socket")
+    options = {name: wire.getsockopt(socket.IPPROTO_TCP, getattr(socket, f"TCP_{name}")) for name in KEEPALIVE}
+    assert (options, wire.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) == (KEEPALIVE, 1)
+    assert options["KEEPIDLE"] + options["KEEPINTVL"] * options["KEEPCNT"] == 11
 
 
 async def test_integers_past_64_bits_keep_their_value(connections, supervisor):
@@ -121,6 +133,34 @@ async def test_a_tool_result_that_cannot_be_sent_is_an_error_of_the_tool(connect
 
     supervisor.script = script
     assert (await run(connections, supervisor, tools=tools)).value == code
+
+
+@pytest.mark.parametrize(("levels", "code"), [(127, "sent"), (128, "result_too_large"), (2000, "result_too_large")])
+async def test_a_tool_result_nested_too_deep_for_a_frame_is_an_error_of_the_tool(connections, supervisor, levels, code):
+    async def script(talk, message):
+        answer = await talk.call_tool("search.search_products", {})
+        talk.result(message["execution"], value=answer.get("error", {"code": "sent"})["code"])
+
+    async def tools(tool, arguments):
+        return b"[" * levels + b"]" * levels
+
+    supervisor.script = script
+    assert (await run(connections, supervisor, tools=tools)).value == code
+    assert len(connections) == 1
+
+
+async def test_an_error_of_a_tool_with_fields_too_deep_for_a_frame_arrives_without_them(connections, supervisor):
+    async def script(talk, message):
+        answer = await talk.call_tool("search.search_products", {})
+        talk.result(message["execution"], value=answer["error"])
+
+    async def tools(tool, arguments):
+        raise ToolFailed(
+            "no such product", code="not_found", nested=functools.reduce(lambda inner, _: [inner], range(200), 0)
+        )
+
+    supervisor.script = script
+    assert (await run(connections, supervisor, tools=tools)).value["fields"] == {}
 
 
 async def test_tool_calls_left_open_end_with_the_program(connections, supervisor):

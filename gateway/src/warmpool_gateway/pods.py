@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, cast
 
+import orjson
+
 from warmpool.errors import PlatformError, ToolFailed
 from warmpool.protocol import (
+    MAX_DEPTH,
     VERSION,
     Frame,
     FrameReader,
@@ -24,6 +27,7 @@ from warmpool.protocol import (
     Refusal,
     encode_frame,
     gateway_proof,
+    is_deep,
     same_proof,
     supervisor_proof,
 )
@@ -35,6 +39,17 @@ CONNECT_SECONDS: Final = 2.0  # connection and handshake together
 GRACE_SECONDS: Final = 1.0  # a supervisor reports a timeout within milliseconds; past this it is taken for dead
 CANCEL_SECONDS: Final = 1.0  # for the result that follows a CANCEL; closing the connection cancels too
 MAX_STREAMS: Final = 4096  # idle ones, a descriptor each; the oldest is closed for one more
+
+SOCKET: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 11_000),
+)
+"""A node that vanishes says no goodbye. With 5 s + 3 times 2 s an idle stream to it is closed in 11 s, and one on which
+something was sent in as many; the kernel's own 2 hours and 15 minutes would outlast every caller."""
 
 logger = logging.getLogger(__name__)
 
@@ -154,8 +169,8 @@ class PodStream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         wire = transport.get_extra_info("socket")
         if wire is not None and wire.family != socket.AF_UNIX:
-            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for level, option, value in SOCKET:
+                wire.setsockopt(level, option, value)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail(PlatformError("The connection to the sandbox was lost.", pod=self.pod, cause=str(exc or "closed")))
@@ -224,8 +239,8 @@ class PodStream(asyncio.Protocol):
             frame = _tool_value(id, await run.call_tool(tool, arguments))
         except ToolFailed as fault:
             frame = _tool_error(id, fault)
-        except ProtocolError:
-            too_large = ToolFailed(f"The result of {tool} is too large to be sent.", code="result_too_large", tool=tool)
+        except ProtocolError as fault:
+            too_large = ToolFailed(f"The result of {tool} cannot be sent: {fault}.", code="result_too_large", tool=tool)
             frame = _tool_error(id, too_large)
         except Exception:
             logger.exception("tool call failed", extra={"execution": run.execution, "tool": tool})
@@ -367,12 +382,29 @@ def _run_message(execution: str, fence: int, program: Program) -> bytes:
 
 
 def _tool_value(id: int, value: bytes) -> bytes:
-    return encode_frame(Message.TOOL_RESULT, b'{"id":%d,"value":%b}' % (id, value))
+    """Raises ProtocolError where the supervisor would close the stream over it."""
+    body = b'{"id":%d,"value":%b}' % (id, value)
+    if _is_deep(body):
+        raise ProtocolError("it is nested too deeply")
+    return encode_frame(Message.TOOL_RESULT, body)
 
 
 def _tool_error(id: int, fault: ToolFailed) -> bytes:
     error = {"type": "ToolError", "code": fault.code, "message": fault.message, "fields": fault.fields}
-    return encode_frame(Message.TOOL_RESULT, json_bytes({"id": id, "error": error}))
+    body = json_bytes({"id": id, "error": error})
+    if _is_deep(body):
+        body = json_bytes({"id": id, "error": error | {"fields": {}}})
+    return encode_frame(Message.TOOL_RESULT, body)
+
+
+def _is_deep(body: bytes) -> bool:
+    """Whether the supervisor would not read this JSON, whose depth is looked at only where it may be too much."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    try:
+        return is_deep(orjson.loads(body))
+    except orjson.JSONDecodeError:  # past 1,024 levels
+        return True
 
 
 def _text(message: Mapping[str, Any], name: str) -> str:
