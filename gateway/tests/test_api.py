@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
-from warmpool.protocol import Limits, Status
+from warmpool.protocol import Limits, Message, Status
 from warmpool_gateway.ids import new_id
 from warmpool_gateway.keys import revoke_key
 from warmpool_gateway.problems import MEDIA_TYPE
@@ -342,6 +342,30 @@ async def test_a_query_of_no_form_is_a_422(house, subtests):
         with subtests.test(f"{name}={value}"):
             status, problem = await house.ask("GET", "/v1/executions", params={name: value})
             assert (status, problem["errors"][0]["field"]) == (422, name)
+
+
+async def dies(talk, run):
+    talk.writer.transport.abort()
+
+
+async def breaks_the_protocol(talk, run):
+    talk.send(Message.HELLO, {"pod": "pod-1"})
+
+
+async def answers_for_another(talk, run):
+    talk.result("exe_of_another")
+
+
+@pytest.mark.parametrize("script", [dies, breaks_the_protocol, answers_for_another])
+async def test_an_execution_that_its_pod_lost_tells_its_caller_nothing_of_the_pod(house, script, caplog):
+    pod = await house.add_pod(script=script)
+    status, ran = await house.run()
+    assert (status, ran["status"]) == (200, "platform_error")
+    recorded = await house.ask("GET", f"/v1/executions/{ran['id']}")
+    for told in (ran, recorded):
+        for secret in (pod.pod, pod.address, "127.0.0.1", "exe_of_another"):
+            assert secret not in json.dumps(told)
+    assert "pod-1" in {getattr(line, "pod", None) for line in caplog.records}  # whoever looks after the pods is told
 
 
 async def test_it_is_alive_and_ready_with_a_pod(house, pod):

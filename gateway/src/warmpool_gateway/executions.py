@@ -170,6 +170,7 @@ class Executor:
             self._count_refusal(fault)
             raise
         except PlatformError as fault:
+            logger.warning("execution lost: %s", fault, extra={**fault.fields, "execution": execution.id})
             outcome = lost(execution.id, fault, gone=execution.gone.done())
         except Exception as fault:
             logger.exception("execution failed", extra={"execution": execution.id})

@@ -182,7 +182,7 @@ class PodStream(asyncio.Protocol):
                     return
                 self._handle(frame)
         except ProtocolError as fault:
-            self.fail(PlatformError(f"The sandbox broke the protocol: {fault}", pod=self.pod))
+            self.fail(PlatformError("The sandbox broke the protocol.", pod=self.pod, cause=str(fault)))
 
     def _handle(self, frame: Frame) -> None:
         match self.phase, frame.type:
@@ -341,7 +341,8 @@ class PodConnections:
         except (OSError, ValueError, PlatformError) as fault:  # TimeoutError is an OSError
             stream.fail(PlatformError("The handshake failed.", pod=lease.pod))
             reason = "handshake" if isinstance(fault, PlatformError) else "unreachable"
-            why = str(fault) or "no answer in time"
+            cause = fault.fields.get("cause") if isinstance(fault, PlatformError) else str(fault)
+            why = cause or "no answer in time"
             return NotStarted(reason=reason, message=f"{lease.pod} at {lease.address}: {why}")
         except BaseException:
             stream.fail(PlatformError("The connection was given up.", pod=lease.pod))

@@ -55,11 +55,17 @@ def error_json(error: ProgramError) -> bytes:
 
 
 def lost(id: str, fault: PlatformError, *, gone: bool) -> Outcome:
-    """Of an execution that was lost: nobody can say that its pod is clean."""
+    """Of an execution that was lost: nobody can say that its pod is clean.
+
+    Of the fault's fields its caller is told the reason only: which pod it was, and what it said, is for the log.
+    """
+    reason = fault.fields.get("reason")
     return Outcome(
         execution=id,
         status=Status.CANCELLED if gone else Status.PLATFORM_ERROR,
-        error=ProgramError(type="PlatformError", message=fault.message, fields=fault.fields or None),
+        error=ProgramError(
+            type="PlatformError", message=fault.message, fields=None if reason is None else {"reason": reason}
+        ),
     )
 
 
