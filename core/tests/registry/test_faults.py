@@ -23,6 +23,7 @@ CALLS = {
     "reap": lambda registry, lease: registry.reap(),
     "retiring": lambda registry, lease: registry.retiring(),
     "pods": lambda registry, lease: registry.pods(),
+    "unseen": lambda registry, lease: registry.unseen(1),
     "counts": lambda registry, lease: registry.counts(),
 }
 

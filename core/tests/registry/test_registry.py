@@ -188,6 +188,18 @@ async def test_a_heartbeat_names_the_pods_that_the_registry_does_not_know(pool):
     assert await pool.registry.heartbeat([]) == []
 
 
+async def test_idle_pods_that_nobody_saw_for_a_while_are_found_those_seen_last_first(pool):
+    await pool.add("busy", "first")
+    assert (await pool.lease()).pod == "busy"
+    pool.clock.advance(1)
+    await pool.add("second")
+    pool.clock.advance(5)
+    assert await pool.registry.unseen(6) == {"first": "first:7000"}
+    assert list((await pool.registry.unseen(5)).items()) == [("second", "second:7000"), ("first", "first:7000")]
+    await pool.registry.heartbeat(["first", "second"])
+    assert await pool.registry.unseen(1) == {}
+
+
 async def test_a_heartbeat_of_many_pods_goes_in_portions(pool):
     names = [f"p{i}" for i in range(600)]
     assert await pool.registry.heartbeat(names) == names

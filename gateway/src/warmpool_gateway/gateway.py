@@ -23,6 +23,7 @@ from warmpool.storage.pool import connection_pool
 from warmpool_gateway import metrics
 from warmpool_gateway.audit import AuditConsumer
 from warmpool_gateway.executions import Executor
+from warmpool_gateway.heartbeats import Heartbeats
 from warmpool_gateway.keys import KeyRing
 from warmpool_gateway.pods import PodConnections
 from warmpool_gateway.queue import PoolQueue
@@ -134,7 +135,9 @@ async def open_gateway(settings: Settings, secret: Secrets) -> AsyncIterator[Gat
         keys = KeyRing(postgres, secret.pepper)
         registry = Registry(redis, settings.pool.name, heartbeat_seconds=settings.pool.heartbeat_seconds)
         queue = PoolQueue(registry, settings.queue, gateway=name)
-        background = tuple(asyncio.create_task(_kept_up(work)) for work in (audit.run(), keys.run(), queue.run()))
+        heartbeats = Heartbeats(registry, pods, settings.pool.heartbeat_seconds)
+        works = (audit.run(), keys.run(), queue.run(), heartbeats.run())
+        background = tuple(asyncio.create_task(_kept_up(work)) for work in works)
         exits.push_async_callback(_end, background)
         exits.push_async_callback(queue.aclose)
         settlements = Settlements(queue, redis)

@@ -302,12 +302,27 @@ class PodConnections:
         self, lease: Lease, program: Program, call_tool: CallTool, gone: asyncio.Future[None]
     ) -> Outcome | NotStarted:
         """As `PodStream.run`, on the stream to the leased pod, which is opened where there is none."""
-        stream = self._open(lease) or await self._connect(lease)
-        if isinstance(stream, NotStarted):
-            return stream
+        stream = self._open(lease)
+        if stream is None:
+            connected = await self._connect(lease.pod, lease.address)
+            if isinstance(connected, NotStarted):
+                return connected
+            stream = connected
+            self._remember(lease.pod, lease.address, stream)
         if gone.done():
             return NotStarted(reason="cancelled", message="the caller went away")
         return await stream.run(lease.execution, lease.fence, program, call_tool, gone)
+
+    async def greet(self, pod: str, address: str) -> bool:
+        """Whether this pod answers at this address now: by a new handshake, whatever stream to it is open."""
+        stream = await self._connect(pod, address)
+        if isinstance(stream, NotStarted):
+            return False
+        if pod in self._streams:
+            stream.fail(PlatformError("The pod was only to be greeted.", pod=pod))
+        else:
+            self._remember(pod, address, stream)
+        return True
 
     def drop(self, pod: str) -> None:
         """The pod is gone or going; its stream is closed."""
@@ -330,34 +345,34 @@ class PodConnections:
             return None
         return stream
 
-    async def _connect(self, lease: Lease) -> PodStream | NotStarted:
-        host, _, port = lease.address.rpartition(":")
-        stream = PodStream(key=self._key, pool=self._pool, pod=lease.pod, on_closed=self._forget)
+    async def _connect(self, pod: str, address: str) -> PodStream | NotStarted:
+        host, _, port = address.rpartition(":")
+        stream = PodStream(key=self._key, pool=self._pool, pod=pod, on_closed=self._forget)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await loop.create_connection(lambda: stream, host.strip("[]"), int(port))
                 await stream.ready
         except (OSError, ValueError, PlatformError) as fault:  # TimeoutError is an OSError
-            stream.fail(PlatformError("The handshake failed.", pod=lease.pod))
+            stream.fail(PlatformError("The handshake failed.", pod=pod))
             reason = "handshake" if isinstance(fault, PlatformError) else "unreachable"
             cause = fault.fields.get("cause") if isinstance(fault, PlatformError) else str(fault)
             why = cause or "no answer in time"
-            return NotStarted(reason=reason, message=f"{lease.pod} at {lease.address}: {why}")
+            return NotStarted(reason=reason, message=f"{pod} at {address}: {why}")
         except BaseException:
-            stream.fail(PlatformError("The connection was given up.", pod=lease.pod))
+            stream.fail(PlatformError("The connection was given up.", pod=pod))
             raise
-        self._remember(lease, stream)
         return stream
 
-    def _remember(self, lease: Lease, stream: PodStream) -> None:
+    def _remember(self, pod: str, address: str, stream: PodStream) -> None:
         if stream.phase is Phase.CLOSED:  # in the turn of its READY; nobody would forget it any more
             return
+        self.drop(pod)  # of a greeting that came between
         if len(self._streams) >= MAX_STREAMS:
             oldest = next((known for _, known in self._streams.values() if known.phase is Phase.IDLE), None)
             if oldest is not None:
                 self.drop(oldest.pod)
-        self._streams[lease.pod] = (lease.address, stream)
+        self._streams[pod] = (address, stream)
 
     def _forget(self, stream: PodStream) -> None:
         if self._streams.get(stream.pod, ("", None))[1] is stream:

@@ -68,6 +68,14 @@ class Registry:
             unknown += await self._scripts.call("heartbeat", *some)
         return unknown
 
+    async def unseen(self, seconds: float) -> dict[str, str]:
+        """Idle pods that nobody has seen alive for so long, those seen last first, with their addresses.
+
+        At most PODS_PER_CALL. Empty as long as whoever owns the pods keeps their heartbeat.
+        """
+        found: list[str] = await self._scripts.call("unseen", micros(seconds), PODS_PER_CALL)
+        return dict(zip(found[::2], found[1::2], strict=True))
+
     async def acquire(
         self, *, execution: str, tenant: str, gateway: str, hold_seconds: float, quota: int
     ) -> Lease | None:
