@@ -8,7 +8,9 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Final, NoReturn
 
 from warmpool.protocol import Limits
 from warmpool_sandbox import cgroup, kernel, probe
@@ -17,12 +19,31 @@ from warmpool_sandbox.health import Health
 from warmpool_sandbox.slot import Slot
 from warmpool_sandbox.supervisor import Supervisor, serve
 
-BELOW_FLOOR = 3
-_TERMINATION_LOG_CHARACTERS = 2048  # the kubelet keeps 4096 bytes
+CANNOT_LISTEN: Final = 1
+BELOW_FLOOR: Final = 3
+
+TERMINATION_LOG: Final = Path("/dev/termination-log")
+"""Where the kubelet looks for why a container ended; it makes the file. Elsewhere there is none."""
+_TERMINATION_LOG_BYTES: Final = 4096
+"""What the kubelet keeps."""
+_STOP: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with an argument also where the kubelet shows it."""
+
+    def error(self, message: str) -> NoReturn:
+        leave_word(f"{self.prog}: {message}")
+        super().error(message)
+
+
+def leave_word(text: str) -> None:
+    with suppress(OSError), open(os.open(TERMINATION_LOG, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+        file.write(text.encode("ascii", "backslashreplace")[:_TERMINATION_LOG_BYTES])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="warmpool-sandbox", description=__doc__)
+    parser = Parser(prog="warmpool-sandbox", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="run programs for the gateways of a pool")
     serving.add_argument("--pod", required=True, help="this pod's id in the registry")
@@ -33,11 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--key-file", type=_key, required=True, dest="key", help="file with the pool's key, at least 32 bytes"
     )
     serving.add_argument("--health-port", type=int, help="port of /healthz and /readyz for the kubelet; default: none")
-    serving.add_argument(
-        "--termination-log",
-        type=Path,
-        help="file for the reason of an end below the floor, as the kubelet shows it; default: none",
-    )
     probing = commands.add_parser("probe", help="try every wall and print which hold; exit code 3 below the floor")
     probing.add_argument("--json", action="store_true", help="print JSON instead of a table")
     for command in (serving, probing):
@@ -51,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "--scratch",
             type=_folder,
             required=command is serving,
-            help="folder that programs may write to; emptied after each",
+            help="folder that programs may write to; emptied after each. A probe leaves it alone",
         )
         command.add_argument("--tools", type=_folder, help="folder that holds the tool stubs' package `servers`")
         command.add_argument(
@@ -96,40 +112,55 @@ def _protect() -> None:
 
 
 def _slot(options: argparse.Namespace, scratch: Path) -> Slot:
-    limit = cgroup.Limits.read().memory_bytes if options.in_pod else None
-    return Slot(scratch, options.tools, pod=None if limit is None else Pod(cgroup.MemoryUse(), limit))
+    return Slot(scratch, options.tools, pod=_pod() if options.in_pod else None)
 
 
-async def _report(slot: Slot, options: argparse.Namespace, scratch: Path) -> probe.Report:
-    container = probe.in_pod(options.limits, scratch, options.tools) if options.in_pod else []
+def _pod() -> Pod | None:
+    """None where its memory is without limit or cannot be read, which a check of the probe says too."""
+    limit = cgroup.Limits.read().memory_bytes
+    with suppress(OSError):
+        return None if limit is None else Pod(cgroup.MemoryUse(), limit)
+    return None
+
+
+async def _report(slot: Slot, options: argparse.Namespace) -> probe.Report:
+    container = probe.in_pod(options.limits, options.scratch, options.tools) if options.in_pod else []
     return await probe.probe(slot, options.min_landlock_abi, container)
 
 
 async def _probe(options: argparse.Namespace) -> int:
-    with tempfile.TemporaryDirectory(prefix="warmpool-probe-") as folder:
-        scratch = options.scratch or Path(folder, "scratch")
-        scratch.mkdir(exist_ok=True)
-        report = await _report(slot := _slot(options, scratch), options, scratch)
+    # In a pod nothing else is to be written to, but for scratch, where a program may be at work.
+    place = "/dev/shm" if options.in_pod else None  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="warmpool-probe-", dir=place) as folder:
+        slot = _slot(options, Path(folder))
+        report = await _report(slot, options)
         slot.close()
     sys.stdout.write((report.to_json() if options.json else report.to_table()) + "\n")
     return 0 if report.meets_floor else BELOW_FLOOR
 
 
 async def _serve(options: argparse.Namespace) -> int:
+    for number in _STOP:  # process 1 of a container has no default action: it would be deaf until it serves
+        signal.signal(number, lambda *_: os._exit(0))
     slot = _slot(options, options.scratch)
-    report = await _report(slot, options, options.scratch)
+    report = await _report(slot, options)
     if not report.meets_floor:
         sys.stderr.write(report.to_table() + "\n")
-        if options.termination_log:
-            options.termination_log.write_text(report.to_sentence()[:_TERMINATION_LOG_CHARACTERS], encoding="utf-8")
+        leave_word(report.to_paragraph())
         slot.close()
         return BELOW_FLOOR
     supervisor = Supervisor(slot, pod=options.pod, pool=options.pool, key=options.key, limits=options.limits)
-    server = await serve(supervisor, options.host, options.port)
-    if options.health_port is not None:
-        await Health(supervisor.unready).serve(options.host, options.health_port)
+    try:
+        server = await serve(supervisor, options.host, options.port)
+        if options.health_port is not None:
+            await Health(supervisor.unready).serve(options.host, options.health_port)
+    except OSError as fault:
+        sys.stderr.write(f"warmpool-sandbox: cannot listen: {fault}\n")
+        leave_word(f"cannot listen: {fault}")
+        slot.close()
+        return CANNOT_LISTEN
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOP:
         loop.add_signal_handler(number, supervisor.drain)
     host, port = server.sockets[0].getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -32,10 +32,10 @@ class Limits:
 
 
 class MemoryUse:
-    """Bytes that the kernel cannot take back: all that is charged but for pages of files.
+    """What is charged to the group.
 
-    It includes what is not counted process by process: page tables and kernel stacks, some 14 MB where thirty
-    processes map much. Two preads a look.
+    It includes what no process's figures have: page tables and kernel stacks, some 14 MB where thirty processes map
+    much, and the files of a tmpfs with their inodes.
     """
 
     def __init__(self, root: Path = ROOT) -> None:
@@ -48,10 +48,15 @@ class MemoryUse:
         self._usage = os.open(folder / usage, os.O_RDONLY | os.O_CLOEXEC)
         self._stat = os.open(folder / "memory.stat", os.O_RDONLY | os.O_CLOEXEC)
 
-    def bytes(self) -> int:
-        used = int(os.pread(self._usage, 32, 0))
+    def charged_bytes(self) -> int:
+        """All of it; one pread."""
+        return int(os.pread(self._usage, 32, 0))
+
+    def held_bytes(self) -> int:
+        """Without the pages of files on disks, which the kernel takes back before it ends anything."""
+        charged = self.charged_bytes()
         lines = (line.partition(b" ") for line in os.pread(self._stat, 8192, 0).split(b"\n"))
-        return used - sum(int(value) for name, _, value in lines if name in self._fields)
+        return charged - sum(int(value) for name, _, value in lines if name in self._fields)
 
 
 def _text(file: Path) -> str:

@@ -69,6 +69,8 @@ def confine_zygote(scratch: Path, tools: Path | None, walls: Walls) -> int | Non
     Raises OSError where the kernel refuses.
     """
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    # By huge pages, which numpy asks for, memory grows several times as fast as the polls are made for.
+    kernel.prctl(kernel.PR_SET_THP_DISABLE, 1)
     scope = landlock.create_ruleset((), landlock.only(scopes=True)) if walls.scope else None
     masks = landlock.only(files=walls.files, network=walls.network, scopes=walls.scope)
     if masks != landlock.NOTHING:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import NoneType
 from typing import Any, Final
 
@@ -34,6 +35,8 @@ from warmpool_sandbox.zygote_process import ZygoteProcess
 
 POLL_SECONDS: Final = 0.025
 """At 1 GB/s of page faults a tree grows by 25 MB between two looks: inside the margin to the pod's limit."""
+_NEAR_SECONDS: Final = 0.005
+"""Between two looks at a pod that is half full. Many processes grow at once, and to look at each takes longer."""
 _END_SECONDS: Final = 2.0
 _AFTER_VALUE_SECONDS: Final = 0.1
 _READ_BYTES: Final = 64 * 1024
@@ -43,10 +46,10 @@ _MAX_CALL_ID: Final = 2**53
 _MAX_UNREAD_BYTES: Final = 1024 * 1024
 """Of refusals that a program calls forth and does not read; an honest one waits for each."""
 
-ToolCalls = Callable[[bytes], None]
+_POD_SHARE: Final = 0.9
+"""Of the pod's memory limit. Of 512 MB what is left is 51, more than a tree grows between two looks."""
 
-_POD_SHARE: Final = 0.92
-"""Of the pod's memory limit: what is left is 40 MB of 512, more than a tree grows between two looks."""
+ToolCalls = Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,16 @@ class Pod:
     memory: MemoryUse
     limit_bytes: int
 
-    @property
-    def most_bytes(self) -> int:
-        return int(self.limit_bytes * _POD_SHARE)
+    def seconds_to_next_look(self) -> float:
+        return POLL_SECONDS if self.memory.charged_bytes() < self.limit_bytes // 2 else _NEAR_SECONDS
+
+    def overfull_bytes(self) -> int:
+        """What it holds, where that is too much, else 0."""
+        most = int(self.limit_bytes * _POD_SHARE)
+        if self.memory.charged_bytes() <= most:
+            return 0
+        held = self.memory.held_bytes()
+        return held if held > most else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +122,7 @@ class Execution:
 
     def start(self, program: bytes, uid_tasks: int, shared_bytes: int) -> None:
         """Forks the child and sends it the program. Raises OSError where the zygote is gone."""
-        self._meter = Meter(
-            self._zygote.pid, shared_bytes, self.limits.memory_bytes, self._pod.memory if self._pod else None
-        )
+        self._meter = Meter(self._zygote.pid, shared_bytes, self.limits.memory_bytes)
         ours, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
@@ -139,6 +147,8 @@ class Execution:
         self._send(encode_frame(Message.PROGRAM, program))
         self._later(self.limits.wall_seconds, self._deadline)
         self._later(POLL_SECONDS, self._poll)
+        if self._pod is not None:
+            self._poll_pod(self._pod)
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         self._timers.append(self._loop.call_later(seconds, callback))
@@ -261,8 +271,6 @@ class Execution:
         self.scratch_bytes = max(self.scratch_bytes, usage.bytes)
         if tree.memory_bytes > self.limits.memory_bytes:
             self._reached(Status.MEMORY_LIMIT, "memory_bytes", tree.memory_bytes, "bytes held")
-        elif self._pod is not None and tree.pod_bytes > self._pod.most_bytes:
-            self._reached(Status.MEMORY_LIMIT, "memory_bytes", tree.pod_bytes, "bytes in the whole pod, which is full")
         elif tree.cpu_seconds >= self.limits.cpu_seconds:
             self._reached(Status.CPU_LIMIT, "cpu_seconds", round(tree.cpu_seconds, 2), "seconds of processor time")
         elif usage.bytes >= self.limits.scratch_bytes:
@@ -271,6 +279,13 @@ class Execution:
             self._reached(Status.DISK_LIMIT, "scratch_inodes", usage.inodes, "files and folders in the working folder")
         elif not self.done.done():
             self._later(POLL_SECONDS, self._poll)
+
+    def _poll_pod(self, pod: Pod) -> None:
+        overfull = pod.overfull_bytes()
+        if overfull:
+            self._reached(Status.MEMORY_LIMIT, "memory_bytes", overfull, "bytes in the whole pod, which is full")
+        elif not self.done.done():
+            self._later(pod.seconds_to_next_look(), partial(self._poll_pod, pod))
 
     def _reached(self, status: Status, limit: str, value: float, what: str) -> None:
         message = f"{limit} = {getattr(self.limits, limit)} reached: {value} {what}"

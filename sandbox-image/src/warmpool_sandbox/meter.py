@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from warmpool_sandbox import processes
-from warmpool_sandbox.cgroup import MemoryUse
 
 _PIPE_BYTES: Final = 64 * 1024
 _UNCOUNTED_ENDS: Final = 64
@@ -36,8 +35,6 @@ class Tree:
     """Never less than at the look before."""
     deleted_bytes: int
     """On disk, of files that have no name any more."""
-    pod_bytes: int = 0
-    """All that counts against the pod's limit, supervisor and kernel memory included; 0 outside of a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +46,7 @@ class _Descriptors:
 class Meter:
     """`root` is the zygote, `shared_bytes` its own anonymous pages, which every process has until it rewrites them."""
 
-    def __init__(
-        self, root: int, shared_bytes: int, memory_limit_bytes: int, pod_memory: MemoryUse | None = None
-    ) -> None:
-        self._pod_memory = pod_memory
+    def __init__(self, root: int, shared_bytes: int, memory_limit_bytes: int) -> None:
         self._root = root
         self._shared_bytes = shared_bytes
         self._memory_limit_bytes = memory_limit_bytes
@@ -63,8 +57,7 @@ class Meter:
         pids = list(processes.descendants(self._root))
         descriptors = self._descriptors(pids)
         memory = self._memory(pids) + descriptors.kernel_bytes
-        pod_bytes = self._pod_memory.bytes() if self._pod_memory else 0
-        return Tree(memory, self._cpu_seconds(pids), descriptors.deleted_bytes, pod_bytes)
+        return Tree(memory, self._cpu_seconds(pids), descriptors.deleted_bytes)
 
     def _cpu_seconds(self, pids: Iterable[int]) -> float:
         """The larger of two sums, each of which misses something: what those that are here have used with the

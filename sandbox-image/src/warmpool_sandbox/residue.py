@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from warmpool_sandbox import processes
+from warmpool_sandbox import mounts, processes
 from warmpool_sandbox.scratch import Scratch
 
 
@@ -22,7 +22,7 @@ class Baseline:
 
 
 def baseline(zygote: int, scratch: Path) -> Baseline:
-    return Baseline(zygote, _descriptors(zygote), _mounts(scratch), _sysv_objects())
+    return Baseline(zygote, _descriptors(zygote), mounts.below(scratch), _sysv_objects())
 
 
 def check(before: Baseline, scratch: Scratch) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def check(before: Baseline, scratch: Scratch) -> tuple[str, ...]:
         found.append(f"processes: {left} still run")
     if not scratch.is_empty():
         found.append("files: scratch is not empty")
-    if _mounts(scratch.path) != before.mounts:
+    if mounts.below(scratch.path) != before.mounts:
         found.append("mounts: below scratch they changed")
     if _sysv_objects() > before.sysv_objects:
         found.append("System V objects: more than before")
@@ -47,11 +47,6 @@ def check(before: Baseline, scratch: Scratch) -> tuple[str, ...]:
 
 def _descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def _mounts(scratch: Path) -> int:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-        return sum(1 for line in file if line.split(" ", 5)[4].startswith(str(scratch)))
 
 
 def _sysv_objects() -> int:

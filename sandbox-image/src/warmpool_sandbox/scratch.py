@@ -63,9 +63,7 @@ class Scratch:
         """
         state = self.path.lstat()
         if state.st_uid == os.getuid() and not stat.S_ISLNK(state.st_mode):
-            self.path.chmod(
-                0o700
-            )  # the program may have closed it, to us too; a volume's root is not ours or its to change
+            self.path.chmod(0o700)  # the program may have closed it, to us too; a volume's root is not its to change
         root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             _empty_folder(root)

@@ -60,6 +60,8 @@ class Zygote:
 
     def prepare(self) -> None:
         """Preload, freeze, confine, and make sure that the walls stand. Raises OSError where one does not."""
+        _offer_to_the_kernel()
+        sys.path.append(str(confinement.PACKAGES))
         for name in PRELOADED:
             importlib.import_module(name)
         self._preload_tools()
@@ -154,6 +156,12 @@ class Zygote:
 
     def _say(self, message: dict[str, Any]) -> None:
         self._control.send(json.dumps(message).encode())
+
+
+def _offer_to_the_kernel() -> None:
+    """Where memory runs out and one process has to go, it is to be one of the program's, not the supervisor."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 if __name__ == "__main__":

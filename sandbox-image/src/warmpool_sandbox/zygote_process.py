@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from warmpool_sandbox import processes, zygote
-from warmpool_sandbox.confinement import PACKAGES, Walls
+from warmpool_sandbox.confinement import Walls
 
 _START_SECONDS: Final = 10.0
 
@@ -142,12 +142,12 @@ def _spawn(control: socket.socket, scratch: Path, tools: Path | None, walls: Wal
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
         "PATH": "",
-        "OPENBLAS_NUM_THREADS": "1",  # numpy's pool would take a thread a core, of a program's 32 and its one core
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's pool would take a thread a core, of a program's 32 and its one CPU
         "OMP_NUM_THREADS": "1",
     }
     # -I: no environment, no user site; -S: no site-packages. -B: never tries to write bytecode.
     arguments = [
-        sys.executable, "-I", "-S", "-B", "-c", _BOOT, ":".join(map(str, [*roots, PACKAGES])),
+        sys.executable, "-I", "-S", "-B", "-c", _BOOT, ":".join(map(str, roots)),
         str(scratch), str(tools) if tools else "-", str(os.getpid()), json.dumps(asdict(walls)),
     ]  # fmt: skip
     return os.posix_spawn(
