@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -219,6 +221,25 @@ async def test_with_postgres_away_records_wait_and_nothing_is_lost(running, redi
         postgres_server.start()
     await until_empty(redis)
     assert len(await rows(postgres)) == 6
+
+
+async def test_a_redis_that_falls_silent_is_left_and_its_records_are_written_by_the_next_connection(
+    running, redis, redis_server, postgres, monkeypatch, caplog
+):
+    monkeypatch.setattr(audit, "ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(audit, "BLOCK_SECONDS", 0.1)
+    await add(redis, record())
+    await until_empty(redis)
+    os.kill(redis_server.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(5):
+            while "_move failed" not in caplog.text:
+                await asyncio.sleep(0.005)
+    finally:
+        os.kill(redis_server.pid, signal.SIGCONT)
+    await add(redis, record())
+    await until_empty(redis)
+    assert len(await rows(postgres)) == 2
 
 
 async def test_the_records_of_a_consumer_that_died_are_taken_over(consumer, client, redis, postgres, monkeypatch):

@@ -30,6 +30,7 @@ from warmpool_gateway.sql import statement
 DEAD_STREAM: Final = f"{STREAM}:dead"
 DEAD_RECORDS: Final = 10_000  # the newest are kept
 BLOCK_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 2.0  # of Redis, beyond that: a host that vanished closes no connection
 CLAIM_SECONDS: Final = 30.0  # how often the records of consumers that died are looked for
 CLAIM_IDLE_SECONDS: Final = 60.0  # a record that its consumer holds for longer is anybody's
 FORGOTTEN_SECONDS: Final = 3600.0  # a living consumer asks every second
@@ -165,9 +166,10 @@ class AuditConsumer:
         milliseconds = None if block is None else round(block * 1000)
         asked: dict[Any, Any] = {STREAM: after}
         try:
-            reply = await self._redis.xreadgroup(
-                GROUP, self._name, asked, count=most or self._settings.batch, block=milliseconds
-            )
+            async with asyncio.timeout(ANSWER_SECONDS + (block or 0)):
+                reply = await self._redis.xreadgroup(
+                    GROUP, self._name, asked, count=most or self._settings.batch, block=milliseconds
+                )
         except ResponseError as fault:
             if not str(fault).startswith("NOGROUP"):
                 raise
@@ -177,22 +179,25 @@ class AuditConsumer:
 
     async def _make_group(self) -> None:
         with suppress(ResponseError):  # another gateway was faster
-            await self._redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
 
     async def _claim(self) -> None:
         """Takes over what consumers that are no more have read and not written."""
         idle = round(CLAIM_IDLE_SECONDS * 1000)
         try:
-            reply = await self._redis.xautoclaim(STREAM, GROUP, self._name, idle, count=self._settings.batch)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                reply = await self._redis.xautoclaim(STREAM, GROUP, self._name, idle, count=self._settings.batch)
         except ResponseError as fault:
             if not str(fault).startswith("NOGROUP"):
                 raise
             return
         if entries := _entries(reply[1]):
             await self._write(entries)
-        for consumer in await self._redis.xinfo_consumers(STREAM, GROUP):
-            if consumer["pending"] == 0 and consumer["idle"] > FORGOTTEN_SECONDS * 1000:
-                await self._redis.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
+        async with asyncio.timeout(ANSWER_SECONDS):
+            for consumer in await self._redis.xinfo_consumers(STREAM, GROUP):
+                if consumer["pending"] == 0 and consumer["idle"] > FORGOTTEN_SECONDS * 1000:
+                    await self._redis.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
 
     async def _measure(self) -> None:
         self.backlog = await self._redis.xlen(STREAM)
@@ -251,7 +256,7 @@ class AuditConsumer:
 
     async def _leave_stream(self, entries: Sequence[Entry], dead: dict[str, str]) -> None:
         ids = [entry.id for entry in entries]
-        async with self._redis.pipeline() as pipeline:
+        async with asyncio.timeout(ANSWER_SECONDS), self._redis.pipeline() as pipeline:
             for entry in entries:
                 if entry.id in dead:
                     metrics.audit_dead.inc()
