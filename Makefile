@@ -36,6 +36,9 @@ bench: setup ## measure and write benchmarks/
 soak: setup ## 10,000 executions through the gateway, 1 % of them hostile, then count what is left
 	@$(PY) -m warmpool_loadtests.soak $(ARGS)
 
+images: setup ## build the images whose inputs changed, with docker or buildah; ARGS=gateway for one
+	@$(PY) -m hack.images $(ARGS)
+
 cluster-up: setup ## a real Kubernetes on this machine, built from source; 12 minutes once, then 20 s
 	@$(PY) -m hack.cluster up
 
