@@ -393,9 +393,12 @@ class GatewayProcess:
             _, self._key = await create_key(connection, PEPPER, tenant="acme", name="test")
 
     async def run(self) -> tuple[int, str | None, Any]:
+        return await self.post("/v1/executions", {"code": "return 1"})
+
+    async def post(self, path: str, body: dict[str, Any]) -> tuple[int, str | None, Any]:
         """Status, Connection and body of the answer."""
         headers = {"Authorization": f"Bearer {self._key}"}
-        async with self._http.post("/v1/executions", json={"code": "return 1"}, headers=headers) as response:
+        async with self._http.post(path, json=body, headers=headers) as response:
             return response.status, response.headers.get("Connection"), await response.json(content_type=None)
 
     async def until_ready(self, status: int, seconds: float = 20.0) -> Any:

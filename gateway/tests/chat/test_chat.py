@@ -227,3 +227,16 @@ async def test_the_openapi_document_describes_the_chat_and_resolves(shop: Any) -
     assert schema["properties"]["history"]["items"]["properties"]["role"]
     assert "$ref" not in json.dumps(schema)
     assert operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith("/ChatResponse")
+
+
+async def test_a_chat_under_way_is_answered_by_a_gateway_that_ends(gateway: Any, tools: Any) -> None:
+    tools.say = LISTING
+    await gateway.add_pods(1)
+    await gateway.until_ready(200)
+    chatting = asyncio.create_task(gateway.post("/v1/chat", {"message": "How many mugs?"}))
+    await asyncio.wait_for(gateway.pods[0].running.wait(), 10)
+    gateway.stop()
+    await gateway.until_ready(503)
+    gateway.may_end.set()
+    status, _, answer = await chatting
+    assert (status, [turn["kind"] for turn in answer["turns"]]) == (200, ["program", "answer"])
