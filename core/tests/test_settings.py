@@ -61,3 +61,10 @@ def test_a_file_that_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "redis.url").mkdir()
     with pytest.raises(PlatformError, match=str(folder / "redis.url")):
         Settings.of_environment()
+
+
+def test_an_address_that_is_no_redis_is_named_before_anything_starts(folder: Path) -> None:
+    (folder / "redis.url").write_text("http://:word@redis")
+    with pytest.raises(PlatformError, match=r"^redis\.url: ") as told:
+        Settings.of_environment()
+    assert "word" not in str(told.value)

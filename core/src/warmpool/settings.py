@@ -26,6 +26,7 @@ class RedisSettings(Group):
 
     url: str = Field(
         "redis://127.0.0.1:6379/0",
+        pattern=r"^(rediss?|unix)://",
         description="Redis 6.2 or newer, `redis://`, `rediss://` or `unix://`. Where the variable is not set, the file "
         "`redis.url` in `secrets.path` says it, if there.",
     )
