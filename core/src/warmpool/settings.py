@@ -209,6 +209,16 @@ def _content(file: Path) -> str | None:
     return text
 
 
+class OperatorSettings(Group):
+    """The operator: of several one acts, whoever holds the Lease, and the others stand by."""
+
+    namespace: str = Field("warmpool-sandboxes", description="Namespace of the SandboxPools and of their pods.")
+    identity: str = Field("operator", description="This operator's name in the Lease: its pod's.")
+    lease_namespace: str = Field("warmpool", description="Namespace of the Lease.")
+    lease_name: str = Field("warmpool-operator", description="Name of the Lease.")
+    port: int = Field(8080, ge=0, le=65535, description="Of /healthz and /metrics; 0 takes a free one.")
+
+
 class Settings(BaseSettings):
     """All settings of a process."""
 
@@ -225,6 +235,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     audit: AuditSettings = AuditSettings()
+    operator: OperatorSettings = OperatorSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -111,6 +111,12 @@ class Registry:
         """The pod does not exist any more. Frees its lease; a late registration will not bring it back."""
         await self._scripts.call("remove", pod, GONE_SECONDS)
 
+    async def destroy(self) -> None:
+        """Removes every key of the pool. Only for a pool that has no pod and gets none any more."""
+        with redis_away():
+            async for keys in _batches(self._redis.scan_iter(match=f"{self._root}:*", count=1000)):
+                await self._redis.unlink(*keys)
+
     async def reap(self) -> list[str]:
         """Retires pods whose lease expired and pods that fell silent; returns their ids.
 
@@ -205,3 +211,14 @@ class Registry:
 def _portions(pods: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(pods), PODS_PER_CALL):
         yield pods[start : start + PODS_PER_CALL]
+
+
+async def _batches(keys: AsyncIterator[str]) -> AsyncIterator[list[str]]:
+    batch: list[str] = []
+    async for key in keys:
+        batch.append(key)
+        if len(batch) >= PODS_PER_CALL:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

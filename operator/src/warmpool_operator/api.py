@@ -1,0 +1,97 @@
+"""The Kubernetes API as the operator uses it: plain dictionaries over kubernetes.aio's client, each call with a timeout.
+
+The typed models are left out: building them costs more than everything else that is done with a pod.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import aiohttp
+from kubernetes.aio import client, config
+
+TIMEOUT_SECONDS: Final = 10.0
+MERGE_PATCH: Final = "application/merge-patch+json"
+
+
+class ApiError(Exception):
+    """The API server refused, or did not answer: then `status` is 0."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class Api:
+    """One connection pool. `close` it."""
+
+    def __init__(self, api_client: client.ApiClient) -> None:
+        self._client = api_client
+
+    @classmethod
+    async def connect(cls) -> "Api":
+        """With the pod's service account, whose token is read again as it rotates; else with the kubeconfig."""
+        configuration = client.Configuration()
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except config.ConfigException:
+            await config.load_kube_config(client_configuration=configuration)
+        return cls(client.ApiClient(configuration))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        patch: str | None = None,
+    ) -> dict[str, Any]:
+        """The object that the server answers with. Raises ApiError."""
+        response = await self._request(method, path, body, query or {}, patch, TIMEOUT_SECONDS)
+        try:
+            async with response.response:
+                text = await response.read()
+        except (TimeoutError, aiohttp.ClientError) as fault:
+            raise ApiError(0, "Unreachable", str(fault) or "no answer in time") from fault
+        answer: dict[str, Any] = (
+            json.loads(text) if text.startswith(b"{") else {"message": text.decode(errors="replace")}
+        )
+        if response.status >= 400:
+            raise ApiError(response.status, answer.get("reason", "Error"), answer.get("message", ""))
+        return answer
+
+    async def lines(self, path: str, query: Mapping[str, str], silence_seconds: float) -> AsyncIterator[bytes]:
+        """A watch's lines. Ends when the server ends it. Raises ApiError, also after a silence."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=silence_seconds)
+        response = await self._request("GET", path, None, query, None, timeout)
+        async with response.response as stream:
+            if response.status >= 400:
+                raise ApiError(response.status, "Error", (await stream.read()).decode(errors="replace")[:500])
+            try:
+                async for line in stream.content:
+                    yield line
+            except (TimeoutError, aiohttp.ClientError) as fault:
+                raise ApiError(0, "Unreachable", str(fault) or "the watch fell silent") from fault
+
+    async def _request(
+        self, method: str, path: str, body: Any, query: Mapping[str, str], patch: str | None, timeout: Any
+    ) -> Any:
+        headers = {"Accept": "application/json", "Content-Type": patch or "application/json"}
+        pairs = list(query.items())
+        await self._client.update_params_for_auth(headers, pairs, ["BearerToken"], path, method, body)
+        _, url, headers, body, _ = await _serialized(self._client, method, path, pairs, headers, body)
+        try:
+            return await self._client.call_api(method, url, headers, body, _request_timeout=timeout)
+        except (TimeoutError, aiohttp.ClientError, OSError) as fault:
+            raise ApiError(0, "Unreachable", str(fault) or "no answer in time") from fault
+
+
+async def _serialized(api: client.ApiClient, method: str, path: str, query: Any, headers: Any, body: Any) -> Any:
+    made = api.param_serialize(method, path, query_params=query, header_params=headers, body=body)
+    return await made if hasattr(made, "__await__") else made

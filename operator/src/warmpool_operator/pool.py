@@ -1,0 +1,80 @@
+"""A SandboxPool as the operator reads it: typed, with every default filled in by the API server's schema."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from warmpool.protocol import Limits
+
+GROUP: Final = "warmpool.dev"
+VERSION: Final = "v1alpha1"
+PLURAL: Final = "sandboxpools"
+KIND: Final = "SandboxPool"
+
+POOL_LABEL: Final = f"{GROUP}/pool"
+TEMPLATE_LABEL: Final = f"{GROUP}/template"
+MANAGED_BY: Final = ("app.kubernetes.io/managed-by", "warmpool-operator")
+
+
+def camel(name: str) -> str:
+    """`memory_bytes` as the API writes it: `memoryBytes`."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+LIMIT_FIELDS: Final = {camel(name): name for name in Limits().as_dict()}
+"""A field of `spec.limits` → of protocol.Limits."""
+
+_NOT_OF_THE_TEMPLATE: Final = ("replicas", "recycle")
+"""What may change without a new pod."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxPool:
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    spec: Mapping[str, Any]
+    deleting: bool
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Self:
+        meta = body["metadata"]
+        return cls(
+            name=meta["name"],
+            namespace=meta["namespace"],
+            uid=meta["uid"],
+            generation=meta.get("generation", 0),
+            spec=json.loads(json.dumps(body["spec"], default=dict)),
+            deleting="deletionTimestamp" in meta,
+        )
+
+    @property
+    def replicas(self) -> int:
+        return 0 if self.deleting else int(self.spec.get("replicas", 1))
+
+    @property
+    def max_executions(self) -> int:
+        return int(self.spec.get("recycle", {}).get("maxExecutions", 1000))
+
+    @property
+    def max_age_seconds(self) -> float:
+        return float(self.spec.get("recycle", {}).get("maxAgeSeconds", 3600))
+
+    @property
+    def limits(self) -> Limits:
+        """Of each execution. Raises ValueError where the schema let pass what protocol.Limits does not."""
+        return Limits().lowered({LIMIT_FIELDS[name]: value for name, value in self.spec.get("limits", {}).items()})
+
+    @property
+    def template_hash(self) -> str:
+        """Of all that a pod is made from: two pods of one hash differ in nothing but their names."""
+        made_from = {name: value for name, value in self.spec.items() if name not in _NOT_OF_THE_TEMPLATE}
+        return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def selector(self) -> str:
+        return f"{POOL_LABEL}={self.name}"
