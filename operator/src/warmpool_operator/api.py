@@ -1,4 +1,4 @@
-"""The Kubernetes API as the operator uses it: plain dictionaries over kubernetes.aio's client, each call with a timeout.
+"""The Kubernetes API as the operator uses it: dictionaries over the client of kubernetes.aio, each call with a timeout.
 
 The typed models are left out: building them costs more than everything else that is done with a pod.
 """
@@ -35,13 +35,13 @@ class Api:
         """With the pod's service account, whose token is read again as it rotates; else with the kubeconfig."""
         configuration = client.Configuration()
         try:
-            config.load_incluster_config(client_configuration=configuration)
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:
-            await config.load_kube_config(client_configuration=configuration)
+            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         return cls(client.ApiClient(configuration))
 
     async def close(self) -> None:
-        await self._client.close()
+        await self._client.close()  # type: ignore[no-untyped-call]
 
     async def call(
         self,

@@ -38,6 +38,7 @@ class SandboxPool:
     uid: str
     generation: int
     spec: Mapping[str, Any]
+    status: Mapping[str, Any]
     deleting: bool
 
     @classmethod
@@ -48,9 +49,18 @@ class SandboxPool:
             namespace=meta["namespace"],
             uid=meta["uid"],
             generation=meta.get("generation", 0),
-            spec=json.loads(json.dumps(body["spec"], default=dict)),
+            spec=_plain(body["spec"]),
+            status=_plain(body.get("status", {})),
             deleting="deletionTimestamp" in meta,
         )
+
+    @property
+    def reference(self) -> dict[str, str]:
+        """As events name it."""
+        return {
+            "apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": self.name,
+            "namespace": self.namespace, "uid": self.uid,
+        }  # fmt: skip
 
     @property
     def replicas(self) -> int:
@@ -78,3 +88,9 @@ class SandboxPool:
     @property
     def selector(self) -> str:
         return f"{POOL_LABEL}={self.name}"
+
+
+def _plain(view: Mapping[str, Any]) -> dict[str, Any]:
+    """kopf hands out views of a body that changes under them."""
+    copy: dict[str, Any] = json.loads(json.dumps(view, default=dict))
+    return copy

@@ -1,0 +1,25 @@
+"""What Prometheus sees of the operator. Labels are pools, states and reasons, never a pod."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from warmpool.registry import Counts
+
+_PASS_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+created = Counter("warmpool_operator_pods_created_total", "Pods made.", ["pool"])
+deleted = Counter("warmpool_operator_pods_deleted_total", "Pods whose deletion was asked for.", ["pool", "reason"])
+retired = Counter("warmpool_operator_pods_retired_total", "Pods that the operator retired.", ["pool", "reason"])
+pass_time = Histogram(
+    "warmpool_operator_pass_seconds", "One look at a pool with all that follows.", ["pool"], buckets=_PASS_SECONDS
+)
+leads = Gauge("warmpool_operator_leads", "1 while this operator acts.")
+_pods = Gauge("warmpool_pool_pods", "Pods of a pool by their state in the registry.", ["pool", "state"])
+
+
+def pods(pool: str, counts: Counts | None) -> None:
+    """Nothing changes while the registry is away."""
+    if counts is not None:
+        for state in ("warming", "idle", "leased", "retiring"):
+            _pods.labels(pool=pool, state=state).set(getattr(counts, state))
