@@ -1,6 +1,6 @@
 # Every target sets up what it needs: `make demo` and `make test` work on an empty clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean
+.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean e2e e2e-ground bench-k8s
 
 PY := .venv/bin/python
 
@@ -47,6 +47,22 @@ cluster-down: setup ## take it away and leave nothing
 
 cluster-status: setup ## what runs of it, and what is wrong if something is
 	@$(PY) -m hack.cluster status
+
+# Of the command line only: a KUBECONFIG that happens to be exported names no cluster that may be broken.
+ifeq ($(origin KUBECONFIG),command line)
+ON_CLUSTER := KUBECONFIG=$(abspath $(KUBECONFIG)) IMAGES=$(abspath $(IMAGES))
+e2e-ground: setup
+else
+ON_CLUSTER := KUBECONFIG=$(CURDIR)/.cache/cluster/kubeconfig PATH=$(CURDIR)/.cache/cluster/bin:$$PATH NO_PROXY=10.0.0.0/8,$$NO_PROXY
+e2e-ground: images cluster-up
+	@$(PY) -m hack.cluster load .cache/images/*.tar
+endif
+
+e2e: e2e-ground ## the chart on a real Kubernetes; on another than this machine's: KUBECONFIG=... IMAGES=...
+	@$(ON_CLUSTER) $(PY) -m pytest tests/e2e $(ARGS)
+
+bench-k8s: e2e-ground ## measure on a real Kubernetes and write benchmarks/kubernetes.json
+	@$(ON_CLUSTER) $(PY) -m warmpool_loadtests.kubernetes $(ARGS)
 
 reference: setup ## regenerate docs/reference and the table of docs/security.md from the code
 	@$(PY) hack/reference.py

@@ -1,0 +1,147 @@
+"""The release under test, once a run, on the cluster of KUBECONFIG; and what a failed test leaves behind.
+
+Tests run in any order. One that breaks something of the common release leaves it whole; one that changes what cannot
+be changed back has a release of its own.
+"""
+
+import asyncio
+import shutil
+import sys
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psycopg
+import pytest
+from redis.asyncio import Redis
+
+sys.path.append(str(Path(__file__).parent))  # `k8s`, which no test folder's import mode would find
+
+from harness.caller import Caller
+from harness.waiting import until
+from k8s import artefacts
+from k8s.cluster import Cluster, Pools, connected, restarts
+from k8s.release import PREFIX, Release, small
+from k8s.service import TENANT, Addresses, addresses
+
+from warmpool.registry import Counts, Registry, connect
+
+POOL = "default"
+PODS = 3
+PRODUCTS = 200
+TIMEOUT = aiohttp.ClientTimeout(total=60)
+WHOLE_SECONDS = 45.0
+"""For pods to be replaced beside whatever else two cores do; a pod takes 2 to 4 s to start."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        report.sections.append(("the cluster", artefacts.collect(item.name)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def release() -> Iterator[Release]:
+    """As a user has it: two operators, two gateways."""
+    shutil.rmtree(artefacts.FOLDER, ignore_errors=True)
+    demo = {"enabled": True, "products": PRODUCTS, "tenant": TENANT}
+    two = {"replicas": 2}
+    values = small(operator=two, gateway=two, pool={"replicas": PODS}, catalog={"demo": demo})
+    made = Release(PREFIX, values)
+    asyncio.run(_install(made))
+    yield made
+    asyncio.run(_end(made))
+
+
+async def _install(release: Release) -> None:
+    async with connected() as cluster:
+        await release.install(cluster)
+
+
+async def _end(release: Release) -> None:
+    async with connected() as cluster:
+        await release.end(cluster)
+
+
+@pytest.fixture(scope="session")
+def reached(release: Release) -> Iterator[Addresses]:
+    with addresses(release) as made:
+        yield made
+
+
+@pytest.fixture
+async def catalogue(postgres: psycopg.AsyncConnection[Any]) -> str:
+    """The tenant whose it is, once it is there: the chart imports it after the install."""
+
+    async def is_there() -> bool:
+        counted = await postgres.execute("SELECT count(*) FROM products WHERE tenant = %s", [TENANT])
+        return await counted.fetchone() == (PRODUCTS,)
+
+    await until(is_there, 60, "the demo catalogue")
+    return TENANT
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    async with connected() as made:
+        yield made
+
+
+@pytest.fixture
+def pools(cluster: Cluster, release: Release) -> Pools:
+    return Pools(cluster, release.sandboxes)
+
+
+@pytest.fixture
+async def redis(reached: Addresses) -> AsyncIterator[Redis]:
+    client = connect(reached.redis, timeout_seconds=5)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def registry(redis: Redis) -> Registry:
+    return Registry(redis, POOL)
+
+
+@pytest.fixture
+async def postgres(reached: Addresses) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await psycopg.AsyncConnection.connect(reached.postgres, autocommit=True, connect_timeout=5) as made:
+        yield made
+
+
+@pytest.fixture
+async def caller(
+    cluster: Cluster, release: Release, reached: Addresses, pools: Pools, registry: Registry
+) -> AsyncIterator[Caller]:
+    """A caller from outside, of a pool that is whole before and after."""
+    async with aiohttp.ClientSession(reached.gateway, timeout=TIMEOUT) as session:
+        made = Caller(session, reached.api_key, TENANT)
+        await until(made.is_known, 10, "the key is known")
+        await until_whole(pools, registry)
+        yield made
+        await until_whole(pools, registry)
+        assert restarts(await pools.pods(POOL)) == 0
+
+
+async def until_whole(pools: Pools, registry: Registry, pods: int = PODS, seconds: float = WHOLE_SECONDS) -> None:
+    """Waits until every pod of the default pool is idle, and the registry knows those that the cluster has."""
+    seen: object = None
+
+    async def is_whole() -> bool:
+        nonlocal seen
+        counts = await registry.counts()
+        known = sorted(pod.id for pod in await registry.pods())
+        there = sorted(pod.metadata.name for pod in await pools.pods(POOL))
+        seen = f"{counts}; the registry knows {known}, the cluster has {there}"
+        return counts == Counts(warming=0, idle=pods, leased=0, retiring=0) and known == there
+
+    try:
+        await until(is_whole, seconds, "the pool is whole")
+    except AssertionError as fault:
+        raise AssertionError(f"{fault}: {seen}") from fault

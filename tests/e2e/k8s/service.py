@@ -1,0 +1,92 @@
+"""The running release as its callers and its stores see it."""
+
+import asyncio
+import base64
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from kubernetes.aio import client
+
+from k8s.cluster import Cluster, connected
+from k8s.forward import Forward, is_reachable
+from k8s.release import Release
+
+TENANT: Final = "e2e"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """How the machine of the tests gets to what the release serves."""
+
+    gateway: str
+    redis: str
+    postgres: str
+    api_key: str
+
+
+@contextmanager
+def addresses(release: Release) -> Iterator[Addresses]:
+    """The gateway by its Service, where this machine has a route to it; the stores by forwarded ports."""
+    told = asyncio.run(_ask(release))
+    with ExitStack() as ways:
+
+        def forward(service: str, port: int) -> int:
+            return ways.enter_context(Forward(release.namespace, f"{release.name}-{service}", port)).port
+
+        host, port = told.gateway
+        if not is_reachable(host, port):
+            host, port = "127.0.0.1", forward("gateway", port)
+        yield Addresses(
+            gateway=f"http://{host}:{port}",
+            redis=_moved(told.redis, forward("redis", 6379)),
+            postgres=_moved(told.postgres, forward("postgres", 5432)),
+            api_key=told.api_key,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    gateway: tuple[str, int]
+    redis: str
+    postgres: str
+    api_key: str
+
+
+async def _ask(release: Release) -> _Told:
+    async with connected() as cluster:
+        service = await cluster.core.read_namespaced_service(f"{release.name}-gateway", release.namespace)
+        return _Told(
+            gateway=(service.spec.cluster_ip, service.spec.ports[0].port),
+            redis=await read_secret(cluster, release, "redis", "redis.url"),
+            postgres=await read_secret(cluster, release, "postgres", "postgres.dsn"),
+            api_key=await new_key(cluster, release),
+        )
+
+
+async def read_secret(cluster: Cluster, release: Release, name: str, key: str) -> str:
+    secret = await cluster.core.read_namespaced_secret(f"{release.name}-{name}", release.namespace)
+    return base64.b64decode(secret.data[key]).decode()
+
+
+async def new_key(cluster: Cluster, release: Release, tenant: str = TENANT) -> str:
+    """An API key, made as the notes of the chart say."""
+    pod = await any_pod(cluster, release, "gateway")
+    made = await cluster.run_in(pod, "warmpool", "keys", "create", "--tenant", tenant, "--name", "e2e")
+    assert made.code == 0, made
+    return made.output.strip()
+
+
+async def any_pod(cluster: Cluster, release: Release, component: str) -> client.V1Pod:
+    ready = await cluster.ready_pods(release.namespace, component=component)
+    assert ready, f"no pod of {component} is ready"
+    return ready[0]
+
+
+def _moved(url: str, port: int) -> str:
+    """The same URL at a port of this machine."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{port}"))

@@ -1,0 +1,100 @@
+"""Programs that want too much, in a pod: the program ends in its status, and the pod's supervisor never notices.
+
+What each kind of hostile program meets is tested without a cluster; here it is that the pod's own limits, which take
+every process of the container at once, do not come first.
+"""
+
+import asyncio
+from typing import Any
+
+import pytest
+from harness.caller import Caller
+from harness.waiting import until
+from k8s.cluster import Pools, restarts
+from kubernetes.aio import client
+
+from warmpool.registry import Registry
+
+POOL = "default"
+
+MEMORY_HOG = "hoard = []\nwhile True:\n    hoard.append(b'x' * 2**20)"
+MEMORY_HOGS = """
+import os
+for _ in range(4):
+    if os.fork() == 0:
+        break
+hoard = []
+while True:
+    hoard.append(b'x' * 2**20)
+"""
+FORK_BOMB = """
+import os
+while True:
+    try:
+        os.fork()
+    except OSError:
+        pass
+"""
+SLEEPER = "import time\ntime.sleep(60)"
+
+
+async def pod_of(registry: Registry, pods: list[client.V1Pod], before: dict[str, int]) -> client.V1Pod:
+    """The one that has served more often than before."""
+    (name,) = [pod.id for pod in await registry.pods() if pod.executions > before.get(pod.id, 0)]
+    return next(pod for pod in pods if pod.metadata.name == name)
+
+
+@pytest.mark.parametrize(
+    ("code", "statuses"),
+    [
+        (MEMORY_HOG, {"memory_limit"}),
+        (MEMORY_HOGS, {"memory_limit"}),
+        (FORK_BOMB, {"timeout", "cpu_limit"}),
+        (SLEEPER, {"timeout"}),
+    ],
+    ids=["memory hog", "several memory hogs", "fork bomb", "past its deadline"],
+)
+async def test_a_program_that_wants_too_much_ends_in_its_status_and_its_pod_lives(
+    caller: Caller, pools: Pools, registry: Registry, code: str, statuses: set[str]
+):
+    pods = await pools.pods(POOL)
+    before = {pod.id: pod.executions for pod in await registry.pods()}
+    ran = await caller.run(code, seconds=3)
+    assert ran["status"] in statuses, ran
+    served = await pod_of(registry, pods, before)
+    verdict = await record(caller, ran["id"])
+    if verdict["clean"]:  # the very pod serves on: it is its turn again once each of the others had theirs
+        for number in range(len(pods)):
+            again = await caller.run(f"return {number}")
+            assert (again["status"], again["result"]) == ("ok", number), again
+        turns = {pod.id: pod.executions for pod in await registry.pods()}
+        assert turns[served.metadata.name] == before[served.metadata.name] + 2
+        assert served.metadata.uid in {pod.metadata.uid for pod in await pools.pods(POOL)}
+        assert restarts(await pools.pods(POOL)) == 0
+    else:
+        await until(lambda: is_gone(pools, served), 30, "the dirty pod is replaced")
+
+
+async def is_gone(pools: Pools, pod: client.V1Pod) -> bool:
+    return pod.metadata.uid not in {there.metadata.uid for there in await pools.pods(POOL)}
+
+
+async def record(caller: Caller, id: str) -> dict[str, Any]:
+    async def found() -> dict[str, Any] | None:
+        answer = await caller.get(f"/v1/executions/{id}")
+        return answer.body if answer.status == 200 else None
+
+    recorded = await until(found, 5, "the record")
+    assert recorded is not None
+    return recorded
+
+
+async def test_hostile_programs_in_every_pod_at_once_leave_the_pool_as_it_was(
+    caller: Caller, pools: Pools, registry: Registry
+):
+    """Each pod has a user of its own, so that one's processes are not taken from another's."""
+    ran = await asyncio.gather(*(caller.run(code, seconds=4) for code in (FORK_BOMB, FORK_BOMB, MEMORY_HOG)))
+    assert {execution["status"] for execution in ran} <= {"timeout", "cpu_limit", "memory_limit"}, ran
+    pods = await pools.pods(POOL)
+    assert restarts(pods) == 0
+    assert {pod.status.phase for pod in pods} <= {"Running", "Pending"}
