@@ -1,6 +1,6 @@
-"""What is to be done about a pool: from what is wanted and what is there to a list of actions. Pure, and it alone decides.
+"""What is to be done about a pool: from what is wanted and what is there to a list of actions. Pure; it alone decides.
 
-The cluster says which pods exist, the registry which of them serve. A pod that neither can prove to be unused is retired.
+The cluster says which pods exist, the registry which of them serve. What neither can prove to be unused is retired.
 """
 
 from collections.abc import Mapping, Sequence

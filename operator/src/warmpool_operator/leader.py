@@ -1,0 +1,106 @@
+"""Who acts, of several operators: the holder of a Lease of the cluster. Losing it ends the process, at once.
+
+Leasing of pods never waits for this: gateways go on without any operator.
+"""
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from warmpool.settings import OperatorSettings
+from warmpool_operator.api import Api, ApiError
+
+LEASE_SECONDS: Final = 12
+RENEW_SECONDS: Final = 3.0
+TRY_SECONDS: Final = 2.0
+"""Take-over after a crash takes the lease's rest and one try: at most 14 s."""
+
+log = logging.getLogger(__name__)
+
+
+class Leader:
+    """One candidate."""
+
+    def __init__(self, api: Api, settings: OperatorSettings) -> None:
+        self._api = api
+        self._identity = settings.identity
+        self._name = settings.lease_name
+        self._path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.lease_namespace}/leases"
+        self._observed: tuple[Any, Any] = (None, None)
+        self._observed_at = 0.0
+
+    async def acquire(self) -> None:
+        """Returns once this candidate leads."""
+        while True:
+            try:
+                if await self._try():
+                    log.warning("%s leads", self._identity)
+                    return
+            except ApiError as fault:
+                log.warning("lease %s: %s", self._name, fault)
+            await asyncio.sleep(TRY_SECONDS)
+
+    async def hold(self) -> None:
+        """Renews; returns once the lease is lost, or could not be renewed before others may take it."""
+        renewed = time.monotonic()
+        while time.monotonic() - renewed < LEASE_SECONDS - RENEW_SECONDS:
+            await asyncio.sleep(RENEW_SECONDS)
+            started = time.monotonic()
+            try:
+                if not await self._try():
+                    return
+                renewed = started
+            except ApiError as fault:
+                log.warning("lease %s: %s", self._name, fault)
+
+    async def release(self) -> None:
+        """Lets the next take over at once."""
+        try:
+            lease = await self._api.call("GET", f"{self._path}/{self._name}")
+            if lease["spec"].get("holderIdentity") == self._identity:
+                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+                await self._api.call("PUT", f"{self._path}/{self._name}", lease)
+        except ApiError as fault:
+            log.warning("lease %s: %s", self._name, fault)
+
+    async def _try(self) -> bool:
+        """Takes or renews the lease; its resource version lets one writer win."""
+        try:
+            lease = await self._api.call("GET", f"{self._path}/{self._name}")
+        except ApiError as fault:
+            if fault.status != 404:
+                raise
+            lease = {
+                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                "metadata": {"name": self._name}, "spec": {},
+            }  # fmt: skip
+        spec = lease["spec"]
+        if spec.get("holderIdentity") not in (self._identity, "", None) and not self._expired(spec):
+            return False
+        taken = spec.get("holderIdentity") != self._identity
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lease["spec"] = spec | {
+            "holderIdentity": self._identity, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now,
+            "acquireTime": now if taken else spec.get("acquireTime", now),
+            "leaseTransitions": spec.get("leaseTransitions", 0) + taken,
+        }  # fmt: skip
+        known = "resourceVersion" in lease["metadata"]
+        try:
+            await self._api.call(
+                "PUT" if known else "POST", f"{self._path}/{self._name}" if known else self._path, lease
+            )
+        except ApiError as fault:
+            if fault.status == 409:  # another was first
+                return False
+            raise
+        return True
+
+    def _expired(self, spec: dict[str, Any]) -> bool:
+        """By our own clock since we saw it change: two machines' clocks may differ."""
+        seen = spec.get("holderIdentity"), spec.get("renewTime")
+        if seen != self._observed:
+            self._observed, self._observed_at = seen, time.monotonic()
+            return False
+        return time.monotonic() - self._observed_at > float(spec.get("leaseDurationSeconds", LEASE_SECONDS))
