@@ -1,0 +1,58 @@
+"""`helm test`: makes an API key, runs a program through the gateway's Service, checks its answer, revokes the key."""
+
+import json
+import subprocess
+import sys
+import time
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+PROGRAM = "total = sum(range(10))\nreturn {'total': total}"
+SECONDS = 120.0
+LATER = {401, 429, 502, 503, 504}
+"""401: gateways know a new key within 2 seconds. 503: the pool's first pods are on their way."""
+
+
+def main(address):
+    made = command("keys", "create", "--tenant", "helm-test", "--name", "helm test")
+    key_id, key = made.stderr.split()[1], made.stdout.strip()
+    try:
+        answer = execute(address, key)
+    finally:
+        command("keys", "revoke", key_id)
+    if answer["status"] != "ok" or answer["result"] != {"total": 45}:
+        sys.exit(f"the program's answer is wrong: {json.dumps(answer)}")
+    sys.stdout.write(f"a sandbox pod ran execution {answer['id']} in {answer['usage']['wall_seconds']} s\n")
+
+
+def command(*arguments):
+    ended = subprocess.run(["warmpool", *arguments], capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        sys.exit(f"warmpool {' '.join(arguments)}: {ended.stderr or ended.stdout}")
+    return ended
+
+
+def execute(address, key):
+    request = Request(
+        f"{address}/v1/executions",
+        data=json.dumps({"code": PROGRAM}).encode(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            with urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+        except HTTPError as fault:
+            why = f"{fault.code} {fault.read().decode(errors='replace')}"
+            if fault.code not in LATER:
+                sys.exit(f"{address}: {why}")
+        except (URLError, OSError) as fault:
+            why = str(fault)
+        if time.monotonic() > deadline:
+            sys.exit(f"{address}: no answer in {SECONDS:.0f} s, at last {why}")
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
