@@ -68,6 +68,10 @@ class Keepers:
 def registry_of_handlers(keepers: Keepers) -> kopf.OperatorRegistry:
     handlers = kopf.OperatorRegistry()
 
+    @kopf.on.login(registry=handlers)
+    def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
     async def changed(event: Mapping[str, Any], body: kopf.Body, **_: Any) -> None:
         pool = SandboxPool.from_body(body)
