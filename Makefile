@@ -50,11 +50,13 @@ cluster-status: setup ## what runs of it, and what is wrong if something is
 
 # Of the command line only: a KUBECONFIG that happens to be exported names no cluster that may be broken.
 ifeq ($(origin KUBECONFIG),command line)
-ON_CLUSTER := KUBECONFIG=$(abspath $(KUBECONFIG)) IMAGES=$(abspath $(IMAGES))
+ON_CLUSTER := KUBECONFIG="$(abspath $(KUBECONFIG))" IMAGES="$(abspath $(IMAGES))"
 e2e-ground: setup
 else
-ON_CLUSTER := KUBECONFIG=$(CURDIR)/.cache/cluster/kubeconfig PATH=$(CURDIR)/.cache/cluster/bin:$$PATH NO_PROXY=10.0.0.0/8,$$NO_PROXY
-e2e-ground: images cluster-up
+ON_CLUSTER := KUBECONFIG="$(CURDIR)/.cache/cluster/kubeconfig" PATH="$(CURDIR)/.cache/cluster/bin:$$PATH" NO_PROXY="10.0.0.0/8,$$NO_PROXY"
+e2e-ground: setup  # not by their targets, which would take ARGS
+	@$(PY) -m hack.images
+	@$(PY) -m hack.cluster up
 	@$(PY) -m hack.cluster load .cache/images/*.tar
 endif
 
@@ -62,7 +64,7 @@ e2e: e2e-ground ## the chart on a real Kubernetes; on another than this machine'
 	@$(ON_CLUSTER) $(PY) -m pytest tests/e2e $(ARGS)
 
 bench-k8s: e2e-ground ## measure on a real Kubernetes and write benchmarks/kubernetes.json
-	@$(ON_CLUSTER) $(PY) -m warmpool_loadtests.kubernetes $(ARGS)
+	@$(ON_CLUSTER) $(PY) tests/e2e/bench.py
 
 reference: setup ## regenerate docs/reference and the table of docs/security.md from the code
 	@$(PY) hack/reference.py
