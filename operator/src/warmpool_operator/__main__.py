@@ -107,7 +107,11 @@ async def _act(chosen: Settings, api: Api, redis: Redis, leader: Leader, health:
 
 async def _kopf(namespace: str, keepers: Keepers) -> None:
     await kopf.operator(
-        registry=registry_of_handlers(keepers), settings=settings(), namespaces=[namespace], standalone=True
+        registry=registry_of_handlers(keepers),
+        settings=settings(),
+        namespaces=[namespace],
+        standalone=True,
+        identity="warmpool",  # type: ignore[arg-type]  # else it asks for the name of a user who has none here
     )
 
 
