@@ -183,7 +183,10 @@ volumeClaimTemplates:
 {{- end -}}
 
 {{- define "warmpool.toolsName" -}}
-{{ include "warmpool.fullname" . }}-tools-{{ (.Files.Glob "files/tools/**.py").AsConfig | sha256sum | trunc 10 }}
+{{- /* Not AsConfig, which knows files by their last name alone: here all are __init__.py. */ -}}
+{{- $text := "" -}}
+{{- range $path, $bytes := .Files.Glob "files/tools/**.py" }}{{ $text = print $text $path (toString $bytes) }}{{ end -}}
+{{ include "warmpool.fullname" . }}-tools-{{ $text | sha256sum | trunc 10 }}
 {{- end -}}
 
 {{/* `files/tools/servers/search/__init__.py` is `servers.search.py`: a ConfigMap's key has no slash. */}}
