@@ -1,20 +1,20 @@
 """Which images there are, and from their Dockerfiles what goes into each: that is what its tag is made of."""
 
 import hashlib
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One Dockerfile, or one target of it."""
+    """One target of a Dockerfile."""
 
     name: str
     dockerfile: str
     target: str | None = None
+    """None: the last stage."""
 
     @property
     def repository(self) -> str:
@@ -30,26 +30,65 @@ IMAGES: Final = (
     Image("sandbox-data", "sandbox-image/Dockerfile", "data"),
 )
 
+IGNORED: Final = frozenset({"__pycache__", "tests", "Dockerfile"})
+"""File and folder names that .dockerignore keeps from the builder."""
+
 
 def key(image: Image, root: Path, base: str) -> str:
-    """12 hex digits of all that goes in: Dockerfile, target, base, and every file that it copies."""
+    """12 hex digits of all that goes in: the Dockerfile, the target, the base, and every file that is copied."""
     digest = hashlib.sha256(f"{image.target}\0{base}\0".encode())
     for file in inputs(image, root):
-        digest.update(f"{file.relative_to(root)}\0{file.stat().st_mode & 0o111:o}\0".encode())
+        executable = bool(file.stat().st_mode & 0o100)
+        digest.update(f"{file.relative_to(root)}\0{executable}\0".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:12]
 
 
 def inputs(image: Image, root: Path) -> list[Path]:
-    """The Dockerfile, what is not ignored, and the files that it copies from the tree."""
+    """The Dockerfile, and the files of the tree that the stages below the target copy."""
     dockerfile = root / image.dockerfile
-    copied = {file for source in _sources(dockerfile.read_text()) for file in _files(root / source)}
+    stages = _stages(dockerfile.read_text())
+    copied = {
+        file
+        for stage in _needed(stages, image.target or list(stages)[-1])
+        for source in stages[stage].sources
+        for file in _files(root / source)
+    }
     return sorted({dockerfile, root / ".dockerignore", *copied})
 
 
-def _sources(dockerfile: str) -> Iterator[str]:
-    for line in re.findall(r"^COPY (?!--from)(.+)$", dockerfile, re.MULTILINE):
-        yield from line.split()[:-1]
+@dataclass
+class _Stage:
+    """What it copies from the tree, and the names that it begins from or copies from: stages and images."""
+
+    sources: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+
+def _stages(dockerfile: str) -> dict[str, _Stage]:
+    """By name, or by number where there is none, in order."""
+    stages: dict[str, _Stage] = {}
+    for line in dockerfile.splitlines():
+        match line.split():
+            case ["FROM", origin, *rest]:
+                name = rest[-1] if rest else str(len(stages))
+                stages[name] = _Stage(others=[origin])
+            case ["COPY", first, *_] if first.startswith("--from="):
+                stages[next(reversed(stages))].others.append(first.removeprefix("--from="))
+            case ["COPY", *sources, _]:
+                stages[next(reversed(stages))].sources += sources
+    return stages
+
+
+def _needed(stages: dict[str, _Stage], target: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [target]
+    while waiting:
+        name = waiting.pop()
+        if name in stages and name not in found:
+            found.add(name)
+            waiting += stages[name].others
+    return found
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -59,6 +98,5 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: a Dockerfile copies it, and it is not there")
     for file in path.rglob("*"):
-        within = file.relative_to(path).parts
-        if file.is_file() and "__pycache__" not in within and within[0] != "tests":
+        if file.is_file() and IGNORED.isdisjoint(file.relative_to(path).parts):
             yield file
