@@ -61,7 +61,7 @@ e2e-ground: setup  # not by their targets, which would take ARGS
 endif
 
 e2e: e2e-ground ## the chart on a real Kubernetes; on another than this machine's: KUBECONFIG=... IMAGES=...
-	@$(ON_CLUSTER) $(PY) -m pytest tests/e2e $(ARGS)
+	@$(ON_CLUSTER) $(PY) -m pytest tests/e2e -o verbosity_assertions=2 $(ARGS)
 
 bench-k8s: e2e-ground ## measure on a real Kubernetes and write benchmarks/kubernetes.json
 	@$(ON_CLUSTER) $(PY) tests/e2e/bench.py

@@ -23,16 +23,12 @@ from harness.waiting import until
 from k8s import artefacts
 from k8s.cluster import Cluster, Pools, connected, restarts
 from k8s.release import PREFIX, Release, small
-from k8s.service import TENANT, Addresses, addresses
+from k8s.service import TENANT, TIMEOUT, Addresses, addresses
+from k8s.wholeness import PODS, POOL, until_whole
 
-from warmpool.registry import Counts, Registry, connect
+from warmpool.registry import Registry, connect
 
-POOL = "default"
-PODS = 3
 PRODUCTS = 200
-TIMEOUT = aiohttp.ClientTimeout(total=60)
-WHOLE_SECONDS = 45.0
-"""For pods to be replaced beside whatever else two cores do; a pod takes 2 to 4 s to start."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -127,21 +123,3 @@ async def caller(
         yield made
         await until_whole(pools, registry)
         assert restarts(await pools.pods(POOL)) == 0
-
-
-async def until_whole(pools: Pools, registry: Registry, pods: int = PODS, seconds: float = WHOLE_SECONDS) -> None:
-    """Waits until every pod of the default pool is idle, and the registry knows those that the cluster has."""
-    seen: object = None
-
-    async def is_whole() -> bool:
-        nonlocal seen
-        counts = await registry.counts()
-        known = sorted(pod.id for pod in await registry.pods())
-        there = sorted(pod.metadata.name for pod in await pools.pods(POOL))
-        seen = f"{counts}; the registry knows {known}, the cluster has {there}"
-        return counts == Counts(warming=0, idle=pods, leased=0, retiring=0) and known == there
-
-    try:
-        await until(is_whole, seconds, "the pool is whole")
-    except AssertionError as fault:
-        raise AssertionError(f"{fault}: {seen}") from fault

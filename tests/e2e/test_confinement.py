@@ -12,9 +12,9 @@ from k8s.reach import REACHED, TRY, Target, targets
 from k8s.release import PREFIX, Release, images
 from k8s.service import any_pod
 from k8s.visitor import visitor
+from k8s.wholeness import POOL
 from kubernetes.aio import client
 
-POOL = "default"
 ELSEWHERE = f"{PREFIX}-elsewhere"
 
 

@@ -7,8 +7,7 @@ import psycopg
 from harness.caller import Caller
 from harness.waiting import until
 from k8s.cluster import Pools
-
-POOL = "default"
+from k8s.wholeness import POOL
 
 
 async def test_a_program_from_outside_runs_in_a_pod_and_its_record_is_in_postgres(
@@ -63,7 +62,7 @@ async def test_the_same_answer_is_read_back_by_its_id(caller: Caller):
 SEARCH = """
 from servers.search import get_product_details, search_products
 found = search_products("lamp", limit=5)
-return [get_product_details(product.id).title == product.title for product in found]
+return [get_product_details(product["id"])["title"] == product["title"] for product in found]
 """
 
 

@@ -11,9 +11,9 @@ from harness.waiting import until
 from k8s.cluster import Cluster, Pools, is_ready
 from k8s.load import load
 from k8s.release import Release
+from k8s.wholeness import PODS, POOL, until_whole
 from kubernetes.aio import client
 
-from conftest import PODS, POOL, until_whole
 from warmpool.registry import Registry
 
 WITHIN_SECONDS = 15.0

@@ -11,11 +11,10 @@ import pytest
 from harness.caller import Caller
 from harness.waiting import until
 from k8s.cluster import Pools, restarts
+from k8s.wholeness import POOL
 from kubernetes.aio import client
 
 from warmpool.registry import Registry
-
-POOL = "default"
 
 MEMORY_HOG = "hoard = []\nwhile True:\n    hoard.append(b'x' * 2**20)"
 MEMORY_HOGS = """

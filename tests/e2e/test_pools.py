@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 import pytest
 from harness.caller import Caller
 from harness.waiting import until
-from k8s.cluster import Cluster, Object, Pools
+from k8s.cluster import Cluster, Object, Pools, suppress_missing
 from k8s.helm import kubectl
 from k8s.release import merged
+from k8s.wholeness import PODS, POOL, until_whole
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 from redis.asyncio import Redis
 
-from conftest import PODS, POOL, until_whole
 from warmpool.registry import Counts, Registry
 
 COLUMNS = ["NAME", "DESIRED", "READY", "IDLE", "LEASED", "STATUS", "AGE"]
@@ -212,11 +212,8 @@ async def no_room(cluster: Cluster, namespace: str) -> AsyncIterator[str]:
         await until(is_counted, 20, "the quota is in force")
         yield name
     finally:
-        try:
+        with suppress_missing():
             await cluster.core.delete_namespaced_resource_quota(name, namespace)
-        except ApiException as fault:
-            if fault.status != 404:
-                raise
 
 
 async def refused_pods(cluster: Cluster) -> int:

@@ -13,10 +13,10 @@ from harness.waiting import until
 from k8s.cluster import Cluster, Pools, absent, connected, image_of
 from k8s.helm import helm, kubectl
 from k8s.release import PREFIX, Release, images, small
-from k8s.service import addresses, any_pod
+from k8s.service import TIMEOUT, addresses, any_pod
+from k8s.wholeness import POOL
 from kubernetes.aio import client
 
-from conftest import POOL, TIMEOUT
 from warmpool.registry import Registry, connect
 
 # -- the common release

@@ -1,8 +1,8 @@
 """The cluster under test, by its API. Nothing here knows what kind of cluster it is."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -12,6 +12,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.stream import WsApiClient
 
 GROUP, VERSION, PLURAL = "warmpool.dev", "v1alpha1", "sandboxpools"
+DEFINITION: Final = f"{PLURAL}.{GROUP}"
 
 RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 
@@ -141,11 +142,8 @@ class Pools:
 
     async def end(self, name: str, seconds: float = 60.0) -> None:
         """Deletes it and waits until it and its pods are gone."""
-        try:
+        with suppress_missing():
             await self._cluster.custom.delete_namespaced_custom_object(name=name, **self._where)
-        except ApiException as fault:
-            if fault.status != 404:
-                raise
         await until(lambda: self._is_gone(name), seconds, f"pool {name} is gone")
 
     async def _is_gone(self, name: str) -> bool:
@@ -193,15 +191,22 @@ async def connected() -> AsyncIterator[Cluster]:
         yield Cluster(api, sockets)
 
 
-async def absent(read: Callable[..., Any], *what: str) -> bool:
-    """Whether reading it says that there is no such thing."""
+@contextmanager
+def suppress_missing() -> Iterator[None]:
+    """For what need not be there."""
     try:
-        await read(*what)
+        yield
     except ApiException as fault:
         if fault.status != 404:
             raise
-        return True
-    return False
+
+
+async def absent(read: Callable[..., Any], *what: str) -> bool:
+    """Whether reading it says that there is no such thing."""
+    with suppress_missing():
+        await read(*what)
+        return False
+    return True
 
 
 def is_ready(pod: client.V1Pod) -> bool:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from k8s.cluster import Cluster
+from kubernetes.aio import client
+
+from k8s.cluster import DEFINITION, Cluster, suppress_missing
 from k8s.helm import apply, is_installed, uninstall
 
 IMAGES_FILE: Final = Path(__file__).parents[3] / ".cache" / "images.json"
@@ -39,7 +41,18 @@ class Release:
         """Anew: what an earlier run left goes first."""
         await self.end(cluster)
         await cluster.make_namespace(self.namespace)
+        if self.values.get("crds", {}).get("enabled", True):
+            await self._adopt_definition(cluster)
         self.apply()
+
+    async def _adopt_definition(self, cluster: Cluster) -> None:
+        """The definition outlives releases, and Helm takes it over from another only where it is told to."""
+        owner = {"meta.helm.sh/release-name": self.name, "meta.helm.sh/release-namespace": self.namespace}
+        definitions = client.ApiextensionsV1Api(cluster.api)
+        with suppress_missing():
+            await definitions.patch_custom_resource_definition(
+                DEFINITION, {"metadata": {"annotations": owner}}, _content_type="application/merge-patch+json"
+            )
 
     def apply(self, **changed: Any) -> str:
         return apply(self.name, self.namespace, merged(self.values, changed))

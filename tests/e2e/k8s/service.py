@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+import aiohttp
 from kubernetes.aio import client
 
 from k8s.cluster import Cluster, connected
@@ -15,6 +16,7 @@ from k8s.forward import Forward, is_reachable
 from k8s.release import Release
 
 TENANT: Final = "e2e"
+TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
 
 
 @dataclass(frozen=True, slots=True)
