@@ -26,6 +26,8 @@ lint: setup ## ruff, mypy strict, layers, drift of the generated reference
 	@.venv/bin/lint-imports
 	@$(PY) hack/reference.py --check
 	@$(PY) hack/security.py --check
+	@$(PY) hack/chart.py --check
+	@$(PY) -m warmpool_operator.crd --check
 
 format: setup ## rewrite with ruff
 	@$(PY) -m ruff check --fix --quiet . ; $(PY) -m ruff format .
@@ -69,6 +71,8 @@ bench-k8s: e2e-ground ## measure on a real Kubernetes and write benchmarks/kuber
 reference: setup ## regenerate docs/reference and the table of docs/security.md from the code
 	@$(PY) hack/reference.py
 	@$(PY) hack/security.py
+	@$(PY) hack/chart.py
+	@$(PY) -m warmpool_operator.crd
 
 lock: setup ## rewrite requirements/ from pyproject.toml; ARGS=--upgrade for newer versions
 	@hack/lock $(ARGS)
