@@ -16,6 +16,7 @@ from hack.images.builders import Builder, ImageError, choose
 from hack.images.definitions import IMAGES, Image, key
 
 ARCHIVES = CACHE / "images" / "archives"
+OUT = CHECKOUT / ".cache" / "images"
 KEPT = 4
 """Archives of one image: of the checkouts that one works in at a time."""
 
@@ -92,14 +93,13 @@ def _archive(tag: str) -> Path:
 
 def _hand_over(references: dict[str, str]) -> None:
     """Puts references and archives where this checkout looks for them."""
-    folder = CHECKOUT / ".cache" / "images"
-    folder.mkdir(parents=True, exist_ok=True)
+    OUT.mkdir(parents=True, exist_ok=True)
     for name, tag in references.items():
         _archive(tag).touch()  # in use: the last to be removed
-        link = folder / f"{name}.tar"
+        link = OUT / f"{name}.tar"
         link.unlink(missing_ok=True)
         link.symlink_to(_archive(tag))
-    listed = folder.with_suffix(".json")
+    listed = OUT.with_suffix(".json")
     known = json.loads(listed.read_text()) if listed.exists() else {}
     listed.write_text(json.dumps(known | references, indent=2) + "\n")
     sys.stdout.write(f"{listed}\n")
