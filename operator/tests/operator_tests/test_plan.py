@@ -1,0 +1,259 @@
+"""`plan` by table and by property: what is done about a pool, whatever state it is found in."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from warmpool.registry import PodState
+from warmpool_operator.informer import Pod
+from warmpool_operator.plan import (
+    Action,
+    Create,
+    Delete,
+    Desired,
+    Forget,
+    Known,
+    Observed,
+    Reason,
+    Register,
+    Retire,
+    plan,
+)
+
+NEW, OLD = "new", "old"
+
+
+def pod(name: str, **changes: object) -> Pod:
+    made = Pod(
+        name=name, uid=f"uid-{name}", pool="p", template=NEW, phase="Running", ready=True, ip="10.0.0.1", deleting=False
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def known(state: PodState, **changes: object) -> Known:
+    return Known(state=state, **changes)  # type: ignore[arg-type]
+
+
+def observed(pods: list[Pod], registry: dict[str, Known] | None = None, **changes: object) -> Observed:
+    return Observed(pods=pods, registry=registry or {}, **{"may_create": 100, **changes})  # type: ignore[arg-type]
+
+
+def wanted(replicas: int) -> Desired:
+    return Desired(replicas=replicas, template=NEW)
+
+
+IDLE, LEASED, WARMING, RETIRING = (
+    known(state) for state in (PodState.IDLE, PodState.LEASED, PodState.WARMING, PodState.RETIRING)
+)
+
+
+def test_an_empty_pool_makes_all_of_its_pods() -> None:
+    assert plan(wanted(3), observed([])) == [Create(3)]
+
+
+def test_pods_that_were_made_and_not_seen_yet_are_not_made_again() -> None:
+    seen = observed([], expected=frozenset({"a", "b"}))
+
+    assert plan(wanted(3), seen) == [Create(1)]
+
+
+def test_no_more_is_made_than_the_back_off_allows() -> None:
+    assert plan(wanted(3), observed([], may_create=0)) == []
+    assert plan(wanted(3), observed([], may_create=1)) == [Create(1)]
+
+
+def test_a_ready_pod_that_is_known_as_warming_is_registered() -> None:
+    a = pod("a")
+
+    assert plan(wanted(1), observed([a], {"a": WARMING})) == [Register(a)]
+
+
+def test_a_pod_that_is_not_ready_is_waited_for() -> None:
+    assert plan(wanted(1), observed([pod("a", ready=False)], {"a": WARMING})) == []
+
+
+def test_a_ready_pod_that_the_registry_does_not_know_is_retired_and_replaced() -> None:
+    assert plan(wanted(1), observed([pod("a")])) == [Retire("a", Reason.UNPROVEN), Create(1)]
+
+
+def test_a_retiring_pod_is_deleted_and_replaced() -> None:
+    a = pod("a")
+
+    assert plan(wanted(1), observed([a], {"a": RETIRING})) == [Delete(a, Reason.RETIRED), Create(1)]
+
+
+def test_a_deletion_under_way_is_not_asked_for_again() -> None:
+    a = pod("a")
+    seen = observed([a], {"a": RETIRING}, deleted=frozenset({a.uid}))
+
+    assert plan(wanted(1), seen) == [Create(1)]
+
+
+def test_a_pod_that_ended_is_forgotten_deleted_and_replaced() -> None:
+    a = pod("a", phase="Failed", ready=False)
+
+    assert plan(wanted(1), observed([a], {"a": LEASED})) == [Forget("a"), Delete(a, Reason.POD_ENDED), Create(1)]
+
+
+def test_a_pod_that_somebody_deletes_gets_no_more_leases_and_is_replaced() -> None:
+    a = pod("a", deleting=True)
+
+    assert plan(wanted(1), observed([a], {"a": IDLE})) == [Retire("a", Reason.POD_DELETED), Create(1)]
+
+
+def test_what_the_cluster_no_longer_has_is_forgotten() -> None:
+    assert plan(wanted(0), observed([], {"a": LEASED})) == [Forget("a")]
+
+
+def test_a_pod_that_is_announced_and_not_seen_yet_is_not_forgotten() -> None:
+    assert plan(wanted(1), observed([], {"a": WARMING}, expected=frozenset({"a"}))) == []
+
+
+def test_scaling_down_takes_what_does_not_serve_then_what_is_idle_longest_then_leased_pods_at_their_release() -> None:
+    pods = [pod("leased"), pod("fresh"), pod("stale"), pod("warming", ready=False)]
+    registry = {
+        "leased": LEASED,
+        "fresh": known(PodState.IDLE, idle_since=2.0),
+        "stale": known(PodState.IDLE, idle_since=1.0),
+        "warming": WARMING,
+    }
+
+    order = [
+        action.name
+        for action in plan(wanted(0), observed(pods, registry))
+        if isinstance(action, Retire) and action.reason is Reason.SCALED_DOWN
+    ]
+
+    assert order == ["warming", "stale", "fresh", "leased"]
+
+
+def test_a_leased_pod_that_will_retire_is_not_retired_again_and_its_replacement_is_made() -> None:
+    seen = observed([pod("a")], {"a": known(PodState.LEASED, going=True)})
+
+    assert plan(wanted(1), seen) == [Create(1)]
+
+
+def test_a_new_template_replaces_idle_pods_within_the_budget_and_no_leased_one() -> None:
+    pods = [pod(name, template=OLD) for name in ("a", "b", "c", "d")]
+    registry = {"a": LEASED, "b": IDLE, "c": IDLE, "d": IDLE}
+
+    assert plan(wanted(4), observed(pods, registry)) == [Create(1), Retire("b", Reason.TEMPLATE_CHANGED)]
+
+
+def test_outdated_pods_that_never_served_go_at_once() -> None:
+    pods = [pod(name, template=OLD, ready=False) for name in ("a", "b")]
+    registry = {"a": WARMING, "b": WARMING}
+
+    retired = [action for action in plan(wanted(2), observed(pods, registry)) if isinstance(action, Retire)]
+
+    assert [action.name for action in retired] == ["a", "b"]
+
+
+# -- properties
+
+states = st.sampled_from([None, IDLE, LEASED, WARMING, RETIRING, known(PodState.LEASED, going=True)])
+pods_of_any_state = st.lists(
+    st.tuples(
+        st.sampled_from([NEW, OLD]),
+        st.sampled_from(["Pending", "Running", "Failed"]),
+        st.booleans(),
+        st.booleans(),
+        states,
+    ),
+    max_size=12,
+)
+
+
+def build(drawn: list[tuple[str, str, bool, bool, Known | None]]) -> tuple[list[Pod], dict[str, Known]]:
+    pods, registry = [], {}
+    for index, (template, phase, ready, deleting, state) in enumerate(drawn):
+        name = f"pod-{index}"
+        ready = ready and phase == "Running"
+        pods.append(pod(name, template=template, phase=phase, ready=ready, deleting=deleting))
+        if state is not None:
+            registry[name] = state
+    return pods, registry
+
+
+@given(pods_of_any_state, st.integers(0, 12), st.integers(0, 12))
+def test_no_leased_pod_is_ever_deleted(drawn: list[object], replicas: int, may_create: int) -> None:
+    pods, registry = build(drawn)  # type: ignore[arg-type]
+
+    for action in plan(wanted(replicas), observed(pods, registry, may_create=may_create)):
+        if isinstance(action, Delete) and not action.pod.dead:
+            assert registry[action.pod.name].state is PodState.RETIRING
+
+
+@given(pods_of_any_state, st.integers(0, 12), st.integers(0, 12))
+def test_the_pool_never_grows_beyond_its_size_and_the_surge(
+    drawn: list[object], replicas: int, may_create: int
+) -> None:
+    pods, registry = build(drawn)  # type: ignore[arg-type]
+    actions = plan(wanted(replicas), observed(pods, registry, may_create=may_create))
+    created = sum(action.count for action in actions if isinstance(action, Create))
+
+    assert created <= may_create
+    assert created <= replicas
+
+
+@settings(max_examples=300)
+@given(pods_of_any_state, st.integers(0, 8))
+def test_from_any_state_the_pool_comes_to_rest_whole(drawn: list[object], replicas: int) -> None:
+    """Everything that is asked for happens between two looks; programs end, pods become ready."""
+    pods, registry = build(drawn)  # type: ignore[arg-type]
+    world = World(pods, registry)
+
+    for _ in range(60):
+        actions = plan(wanted(replicas), observed(list(world.pods.values()), dict(world.registry)))
+        if not actions and world.at_rest:
+            break
+        world.step(actions)
+        assert len([one for one in world.pods.values() if one.name.startswith("made")]) <= replicas + 4 + len(pods)
+
+    serving = [one for one in world.pods.values() if one.template == NEW]
+    assert len(world.pods) == len(serving) == replicas
+    assert all(world.registry[one.name].state is PodState.IDLE for one in serving)
+
+
+class World:
+    """A cluster and a registry that do at once what they are told."""
+
+    def __init__(self, pods: list[Pod], registry: dict[str, Known]) -> None:
+        self.pods = {one.name: one for one in pods}
+        self.registry = registry
+        self.made = 0
+
+    @property
+    def at_rest(self) -> bool:
+        return all(one.ready and not one.deleting for one in self.pods.values()) and all(
+            state.state is PodState.IDLE for state in self.registry.values()
+        )
+
+    def step(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Create(count):
+                    for _ in range(count):
+                        self.made += 1
+                        name = f"made-{self.made}"
+                        self.pods[name] = pod(name, ready=False, phase="Pending")
+                        self.registry[name] = WARMING
+                case Register(one):
+                    self.registry[one.name] = IDLE
+                case Retire(name, _):
+                    state = self.registry.get(name)
+                    leased = state is not None and state.state is PodState.LEASED
+                    self.registry[name] = known(PodState.LEASED, going=True) if leased else RETIRING
+                case Delete(one, _):
+                    self.pods.pop(one.name, None)
+                case Forget(name):
+                    self.registry.pop(name, None)
+        for name, state in list(self.registry.items()):
+            if state.state is PodState.LEASED:
+                self.registry[name] = RETIRING if state.going else IDLE
+        for name, one in list(self.pods.items()):
+            if one.deleting:
+                del self.pods[name]
+            elif one.phase in ("Pending", "Running"):
+                self.pods[name] = replace(one, phase="Running", ready=True)

@@ -1,0 +1,107 @@
+"""What a pool says of itself, and when that is worth a write."""
+
+from dataclasses import replace
+from typing import Any
+
+from warmpool.registry import Counts
+from warmpool_operator.informer import Pod
+from warmpool_operator.pool import SandboxPool
+from warmpool_operator.status import Publisher, Trouble, status, trouble
+
+NOW = "2026-01-01T00:00:00Z"
+
+
+def pool(**changes: object) -> SandboxPool:
+    made = SandboxPool(
+        name="p", namespace="n", uid="u", generation=3, deleting=False, status={},
+        spec={"replicas": 1, "image": "i", "keySecret": {"name": "k"}},
+    )  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def pod(**changes: object) -> Pod:
+    made = Pod(
+        name="p-1", uid="1", pool="p", template=pool().template_hash, phase="Running", ready=True, ip="10.0.0.1",
+        deleting=False,
+    )  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def counts(idle: int = 0, leased: int = 0) -> Counts:
+    return Counts(warming=0, idle=idle, leased=leased, retiring=0)
+
+
+def condition(said: dict[str, Any], kind: str) -> tuple[str, str]:
+    return next((one["status"], one["reason"]) for one in said["conditions"] if one["type"] == kind)
+
+
+def test_a_pool_is_ready_once_as_many_pods_serve_as_are_wanted() -> None:
+    said = status(pool(), [pod()], counts(leased=1), None, None, NOW)
+
+    assert condition(said, "Ready") == ("True", "PoolReady")
+    assert condition(said, "Confined") == ("True", "ProbePassed")
+
+
+def test_a_pool_with_pods_of_an_older_template_is_still_rolling_out() -> None:
+    said = status(pool(), [pod(template="older")], counts(idle=1), None, None, NOW)
+
+    assert condition(said, "Ready") == ("False", "RollingOut")
+
+
+def test_a_pool_whose_registry_is_away_says_so_and_keeps_its_last_counts() -> None:
+    said = status(pool(), [pod()], None, None, None, NOW)
+
+    assert condition(said, "Ready") == ("False", "RegistryUnavailable")
+    assert "idle" not in said
+
+
+def test_a_sandbox_below_the_floor_makes_the_pool_unconfined_in_the_sandboxs_own_words() -> None:
+    ended = pod(phase="Failed", ready=False, trouble="Exit3", message="Landlock ABI: 5, at least 6 is asked for")
+    why = trouble([ended], None)
+
+    said = status(pool(), [ended], counts(), why, why, NOW)
+
+    assert condition(said, "Ready") == ("False", "SandboxBelowFloor")
+    assert condition(said, "Confined") == ("False", "SandboxBelowFloor")
+    assert "Landlock ABI: 5" in said["conditions"][1]["message"]
+
+
+def test_an_image_that_is_not_there_is_the_reason() -> None:
+    waiting = pod(phase="Pending", ready=False, trouble="ImagePullBackOff", message="no such image")
+
+    assert trouble([waiting], None) == Trouble("ImagePullFailed", "1 pods; p-1: ImagePullBackOff no such image")
+
+
+def test_a_condition_keeps_the_time_of_its_last_change() -> None:
+    before = status(pool(), [pod()], counts(idle=1), None, None, NOW)
+
+    after = status(pool(status=before), [pod()], counts(idle=1), None, None, "2026-01-02T00:00:00Z")
+
+    assert after["conditions"] == before["conditions"]
+
+
+def test_a_change_of_what_people_wait_for_is_written_at_once() -> None:
+    publisher = Publisher()
+    publisher.done(status(pool(), [pod(ready=False)], counts(), None, None, NOW))
+
+    assert publisher.due(status(pool(), [pod()], counts(idle=1), None, None, NOW), now=0.0)
+
+
+def test_leases_alone_are_written_only_once_they_lasted() -> None:
+    publisher = Publisher()
+    publisher.done(status(pool(), [pod()], counts(idle=1), None, None, NOW))
+    leased = status(pool(), [pod()], counts(leased=1), None, None, NOW)
+
+    assert not publisher.due(leased, now=0.0)
+    assert not publisher.due(leased, now=9.0)
+    assert publisher.due(leased, now=10.0)
+
+
+def test_leases_that_came_and_went_are_never_written() -> None:
+    publisher = Publisher()
+    idle = status(pool(), [pod()], counts(idle=1), None, None, NOW)
+    publisher.done(idle)
+
+    for second in range(0, 60, 4):
+        moment = idle if second % 8 else status(pool(), [pod()], counts(leased=1), None, None, NOW)
+        assert not publisher.due(moment, now=float(second))
