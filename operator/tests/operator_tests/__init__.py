@@ -1,1 +1,1 @@
-"""A package, or pytest would name these tests `operator.tests` and put that in place of the standard library's operator."""
+"""A package, or pytest would name these tests `operator.tests` and lose the operator of the standard library."""
