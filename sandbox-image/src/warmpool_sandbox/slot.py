@@ -19,6 +19,9 @@ from warmpool_sandbox.zygote_process import ZygoteLost, ZygoteProcess
 RUNS_PER_ZYGOTE: Final = 1000
 """A zygote is cheap to replace (about 0.1 s of CPU) and cannot be shown to be untouched for ever."""
 _ZYGOTE_GROWTH_BYTES: Final = 16 * 1024 * 1024
+_NICE: Final = 19
+"""Of a program in a pod: the supervisor shares one CPU with up to 32 processes, and has to see in time what they take.
+The nicest have a 70th of its weight, each."""
 _COUNT_SECONDS: Final = 1.0
 """How old the count of the user's tasks may be: it costs 3 ms where a person's whole session runs under that user."""
 
@@ -54,6 +57,8 @@ class Slot:
         zygote = ZygoteProcess(self._on_message, self._on_lost)
         await zygote.start(self._scratch.path, self._tools, self._walls)
         self._zygote = zygote
+        if self._pod is not None:
+            os.setpriority(os.PRIO_PROCESS, zygote.pid, _NICE)
         self._baseline = residue.baseline(zygote.pid, self._scratch.path)
         self._shared_bytes = processes.anonymous_bytes(zygote.pid)
         self._rss_bytes = processes.resident_bytes(zygote.pid)

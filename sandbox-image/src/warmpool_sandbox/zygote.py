@@ -21,9 +21,6 @@ from typing import Any, Final, NoReturn
 from warmpool.protocol import Limits
 from warmpool_sandbox import child, confinement, kernel
 
-CONTROL: Final = 3
-"""The zygote's descriptor of the supervisor's socket."""
-
 PRELOADED: Final = (
     "abc ast base64 bisect calendar collections colorsys concurrent.futures concurrent.futures.thread contextlib copy "
     "csv dataclasses datetime decimal difflib enum fractions functools hashlib heapq html io itertools json keyword "
@@ -34,11 +31,11 @@ PRELOADED: Final = (
 
 
 def main() -> NoReturn:
-    """`zygote SCRATCH TOOLS|- SUPERVISOR_PID WALLS_JSON`, with the control socket as descriptor 3."""
-    scratch, tools, supervisor, walls_json = sys.argv[1:5]
+    """`zygote SCRATCH TOOLS|- SUPERVISOR_PID WALLS_JSON CONTROL`, with the control socket as descriptor CONTROL."""
+    scratch, tools, supervisor, walls_json, descriptor = sys.argv[1:6]
     # No parent-death signal: it would leave the program's tree behind. At end of file on the control socket, which
     # comes with the supervisor's end, the tree is killed first.
-    control = socket.socket(fileno=CONTROL)
+    control = socket.socket(fileno=int(descriptor))
     tools_path = None if tools == "-" else Path(tools)
     zygote = Zygote(control, Path(scratch), tools_path, int(supervisor), confinement.Walls(**json.loads(walls_json)))
     zygote.prepare()

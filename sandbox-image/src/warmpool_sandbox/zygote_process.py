@@ -11,10 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from warmpool_sandbox import processes, zygote
+from warmpool_sandbox import processes
 from warmpool_sandbox.confinement import Walls
 
 _START_SECONDS: Final = 10.0
+_CONTROL: Final = 3
+"""The zygote's descriptor of its end of our socket."""
 
 _BOOT: Final = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from warmpool_sandbox.zygote import main; main()"
 
@@ -86,8 +88,13 @@ class ZygoteProcess:
         socket.send_fds(self._control, [json.dumps({"fork": request}).encode()], list(descriptors))
 
     def end_tree(self) -> None:
-        """Asks the zygote to kill and reap all that its program started; `ended` follows."""
+        """Kills all that is seen of the program, and asks the zygote to kill and reap the rest; `ended` follows.
+
+        The zygote alone would do, but among thirty processes that want its one CPU its turn comes late.
+        """
         if self._control is not None:
+            for pid in processes.descendants(self.pid):
+                _kill(pid)
             try:
                 self._control.send(b"{}")
             except OSError:
@@ -135,7 +142,7 @@ def _fail(ready: "asyncio.Future[None]") -> None:
 def _spawn(control: socket.socket, scratch: Path, tools: Path | None, walls: Walls) -> int:
     import warmpool
 
-    roots = sorted({Path(zygote.__file__).parents[1], Path(warmpool.__file__).parents[1]})
+    roots = sorted({Path(__file__).parents[1], Path(warmpool.__file__).parents[1]})
     environment = {
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
@@ -149,6 +156,7 @@ def _spawn(control: socket.socket, scratch: Path, tools: Path | None, walls: Wal
     arguments = [
         sys.executable, "-I", "-S", "-B", "-c", _BOOT, ":".join(map(str, roots)),
         str(scratch), str(tools) if tools else "-", str(os.getpid()), json.dumps(asdict(walls)),
+        str(_CONTROL),
     ]  # fmt: skip
     return os.posix_spawn(
         sys.executable,
@@ -157,6 +165,6 @@ def _spawn(control: socket.socket, scratch: Path, tools: Path | None, walls: Wal
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, 2, 1),
-            (os.POSIX_SPAWN_DUP2, control.fileno(), zygote.CONTROL),
+            (os.POSIX_SPAWN_DUP2, control.fileno(), _CONTROL),
         ],
     )
