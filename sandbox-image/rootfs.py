@@ -14,8 +14,8 @@ from pathlib import Path
 
 LEFT_OUT = (
     "__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "turtle.py", "ensurepip", "lib2to3",
-    "distutils", "pydoc_data", "venv", "site-packages", "dist-packages", "config-*", "_tkinter*", "_test*", "_ctypes_test*",
-    "_xxtest*", "*.a",
+    "distutils", "pydoc_data", "venv", "site-packages", "dist-packages", "config-*", "_tkinter*", "_test*",
+    "_ctypes_test*", "_xxtest*", "*.a",
 )  # fmt: skip
 """Tools for developers, windows, tests: nothing that a program which computes would import."""
 
