@@ -1,0 +1,160 @@
+"""What the kubelet asks, and what anyone else who asks gets."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from support.serving import Serving, connected, proven
+from support.unprivileged import Place
+
+from warmpool.protocol import Message
+from warmpool_sandbox import health
+from warmpool_sandbox.health import Health
+
+
+class Responder:
+    """A health endpoint on a free port, ready or not as the test says."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self.port = 0
+
+    async def ask(self, request: bytes) -> bytes:
+        """All that comes back; empty where it is cut off."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        try:
+            async with asyncio.timeout(5):
+                return await reader.read()
+        except ConnectionError:
+            return b""
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def responder() -> AsyncIterator[Responder]:
+    made = Responder()
+    server = await Health(lambda: made.reason).serve("127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield made
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: pod\r\n\r\n".encode()
+
+
+async def test_a_process_that_serves_is_alive_and_ready(responder):
+    for path in ("/healthz", "/readyz"):
+        head, _, body = (await responder.ask(get(path))).partition(b"\r\n\r\n")
+        assert head.splitlines()[0] == b"HTTP/1.1 200 OK"
+        assert body == b"ok"
+
+
+async def test_one_that_drains_is_alive_and_says_in_a_word_why_it_is_not_ready(responder):
+    responder.reason = "draining"
+    assert (await responder.ask(get("/healthz"))).startswith(b"HTTP/1.1 200 ")
+    answer = await responder.ask(get("/readyz"))
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert answer.endswith(b"\r\n\r\ndraining")
+
+
+async def test_an_answer_names_nothing_but_the_state(responder):
+    answer = await responder.ask(get("/healthz"))
+    names = {line.partition(b":")[0] for line in answer.partition(b"\r\n\r\n")[0].splitlines()[1:]}
+    assert names == {b"Content-Type", b"Content-Length", b"Connection"}
+
+
+@pytest.mark.parametrize("request_", [get("/"), get("/healthz/"), get("/metrics"), b"POST /healthz HTTP/1.1\r\n\r\n"])
+async def test_anything_else_is_not_found(responder, request_):
+    assert (await responder.ask(request_)).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "request_", [b"GET /" + b"x" * 4096, b"GET /healthz HTTP/1.1\r\nX: " + b"y" * 4096 + b"\r\n\r\n"]
+)
+async def test_a_request_above_the_bound_gets_no_answer(responder, request_):
+    assert await responder.ask(request_) == b""
+
+
+async def test_whoever_does_not_finish_a_request_is_cut_off_in_time(responder, monkeypatch):
+    monkeypatch.setattr(health, "_SECONDS", 0.05)
+    assert await responder.ask(b"GET /healthz") == b""
+
+
+async def test_connections_above_the_bound_get_no_answer_and_those_after_them_do(responder, monkeypatch):
+    monkeypatch.setattr(health, "_CONNECTIONS", 1)
+    _, held = await asyncio.open_connection("127.0.0.1", responder.port)
+    held.write(b"GET ")
+    await held.drain()
+    assert await responder.ask(get("/healthz")) == b""
+    held.write(b"/healthz HTTP/1.1\r\n\r\n")
+    assert (await responder.ask(get("/healthz")) or await responder.ask(get("/healthz"))).startswith(b"HTTP/1.1 200 ")
+    held.close()
+
+
+# -- of a whole process
+
+
+def free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.bind((host, 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def start(sandbox_place: Place) -> Iterator[Callable[..., Serving]]:
+    started: list[Serving] = []
+
+    def start(*options: str) -> Serving:
+        started.append(Serving(sandbox_place, *options))
+        return started[-1]
+
+    yield start
+    for made in started:
+        made.close()
+
+
+async def test_a_process_told_to_end_is_unready_while_its_program_runs(start):
+    responder = Responder()
+    responder.port = free_port("127.0.0.1")
+    serving = start("--health-port", str(responder.port))
+    async with proven(serving) as stream:
+        stream.start("from warmpool_sandbox.tools import call\ncall('a.b', {})", 1, validate=False)
+        call = await stream.message(Message.TOOL_CALL)
+        assert (await responder.ask(get("/readyz"))).startswith(b"HTTP/1.1 200 ")
+        serving.process.terminate()
+        async with asyncio.timeout(5):
+            while not (await responder.ask(get("/readyz"))).endswith(b"draining"):
+                pass
+        stream.send(Message.TOOL_RESULT, {"id": call["id"], "value": 1})
+        assert (await stream.message(Message.RESULT))["value"] == 1
+
+
+async def test_it_listens_on_an_address_of_version_6(start):
+    serving = start("--host", "::1")
+    host, port = serving.address
+    assert (host, serving.said["listening"]) == ("[::1]", f"[::1]:{port}")
+    reader, writer = await asyncio.open_connection("::1", port)
+    assert await reader.read(1)
+    writer.close()
+
+
+async def test_a_port_that_is_taken_is_named_and_ends_it(start, sandbox_place):
+    import subprocess
+
+    serving = start()
+    home = sandbox_place.home()
+    words = ["serve", "--pod", "p", "--port", str(serving.address[1]), "--key-file", str(home.key_file)]
+    process = sandbox_place.start(
+        ["-m", "warmpool_sandbox", *words, "--scratch", str(home.scratch)], home, stderr=subprocess.PIPE, text=True
+    )
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.startswith("warmpool-sandbox: cannot listen: ")
+    assert errors.count("\n") == 1
+    async with connected(serving) as stream:
+        await stream.greet(serving.home.key)
