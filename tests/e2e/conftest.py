@@ -37,7 +37,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        report.sections.append(("the cluster", artefacts.collect(item.name)))
+        report.sections.append(("the cluster", artefacts.collect(item.name, report.longreprtext)))
     return report
 
 

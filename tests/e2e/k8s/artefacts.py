@@ -17,10 +17,11 @@ LOG_LINES: Final = 2000
 EVENTS_SHOWN: Final = 15
 
 
-def collect(test: str) -> str:
+def collect(test: str, failure: str) -> str:
     """Fills the test's folder. Returns a summary with its path; never raises."""
     folder = FOLDER / "".join(letter if letter.isalnum() or letter in "_-." else "_" for letter in test)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "failure.txt").write_text(failure)
     try:
         return f"{asyncio.run(asyncio.wait_for(_collect(folder), SECONDS))}\nall of it: {folder}"
     except Exception as fault:  # the test's own failure is what must be seen

@@ -22,8 +22,8 @@ PAUSE_SECONDS: Final = 0.2
 
 PROGRAM: Final = """
 import time
-from servers.search import search_by_category
-search_by_category("no such category", limit=1)
+from servers.search import search_products
+search_products("lamp", limit=1)
 time.sleep({seconds})
 return {number}  # {marker}
 """
