@@ -44,6 +44,24 @@ def tools_sandbox(sandbox_place: Place) -> Iterator[Sandbox]:
     made.close()
 
 
+def test_tools_of_a_config_map_are_found_through_its_links(sandbox_place: Place):
+    """The kubelet puts the files below a dated folder and links to it, so that it can exchange them at once."""
+    volume = sandbox_place.root / "config-map"
+    dated = volume / "..2026_01_01_00_00_00.1"
+    dated.mkdir(parents=True)
+    stub_package([ECHO], dated)
+    for path in (volume, dated, *dated.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    (volume / "..data").symlink_to(dated.name)
+    (volume / "servers").symlink_to("..data/servers")
+    sandbox = Sandbox(sandbox_place, sandbox_place.home(), tools=volume)
+    try:
+        ran = sandbox.run("from servers.shop import echo\necho('a')", tools=ECHOES)
+        assert ran.outcome.value == {"text": "a", "limit": 10}
+    finally:
+        sandbox.close()
+
+
 @pytest.fixture
 def run(tools_sandbox: Sandbox):
     def run(code: str, **options) -> Run:
