@@ -33,8 +33,9 @@ def tried(look):
     except Exception as fault:
         return repr(fault)
 print(dict(os.environ), os.getcwd(), sys.argv, sys.path, os.getpid())
-print(tried(platform.uname), tried(os.uname), tried(lambda: open("/etc/hostname").read()))
-print(tried(lambda: open("/etc/hosts").read()), tried(lambda: open("/proc/self/mountinfo").read()))
+print(tried(platform.uname), tried(os.uname))
+for path in ("/etc/hostname", "/etc/hosts", "/proc/self/mountinfo", "/proc/self/cgroup"):
+    print(tried(lambda: open(path).read()))
 print(tried(lambda: os.listdir("/")), tried(lambda: os.listdir("/etc/warmpool")))
 raise ValueError("with a traceback")
 """

@@ -230,7 +230,7 @@ async def refused_pods(cluster: Cluster) -> int:
 
 async def test_a_pool_below_the_floor_of_its_walls_says_so(cluster: Cluster, pools: Pools, spec: Object):
     """No kernel has such a Landlock; the pod's own word is in the condition."""
-    wrong = merged(spec, {"minLandlockABI": 99, "replicas": 1})
+    wrong = merged(spec, {"minLandlockABI": 64, "replicas": 1})
     async with pool(pools, "floorless", wrong) as name:
         condition = await pools.until_condition(name, "Confined", "False", 30)
         assert "Landlock" in condition["message"]
