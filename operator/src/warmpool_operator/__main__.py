@@ -93,7 +93,7 @@ async def _act(chosen: Settings, api: Api, redis: Redis, leader: Leader, health:
             tasks = [
                 group.create_task(until_lost(), name="lease"),
                 group.create_task(informer.run(), name="informer"),
-                group.create_task(_kopf(chosen.operator.namespace, keepers), name="kopf"),
+                group.create_task(_kopf(chosen.operator.namespace, keepers, stop), name="kopf"),
             ]
             await stop.wait()
             for task in tasks:
@@ -105,7 +105,8 @@ async def _act(chosen: Settings, api: Api, redis: Redis, leader: Leader, health:
     return 0
 
 
-async def _kopf(namespace: str, keepers: Keepers) -> None:
+async def _kopf(namespace: str, keepers: Keepers, stop: asyncio.Event) -> None:
+    """kopf takes SIGTERM for itself, and ends: so do we then."""
     await kopf.operator(
         registry=registry_of_handlers(keepers),
         settings=settings(),
@@ -113,6 +114,7 @@ async def _kopf(namespace: str, keepers: Keepers) -> None:
         standalone=True,
         identity="warmpool",  # type: ignore[arg-type]  # else it asks for the name of a user who has none here
     )
+    stop.set()
 
 
 async def _unless(stop: asyncio.Event, work: Awaitable[None]) -> bool:
