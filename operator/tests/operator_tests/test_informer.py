@@ -1,0 +1,192 @@
+"""The informer against an API server on a socket that says what a real one says on its worse days."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio import client
+
+from warmpool_operator import informer as informer_module
+from warmpool_operator.api import Api
+from warmpool_operator.informer import Informer, Pod
+
+Script = list[Callable[[web.StreamResponse], Awaitable[None]]]
+
+
+def body(name: str, version: int = 1, **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name, "uid": f"uid-{name}", "resourceVersion": str(version),
+            "labels": {"warmpool.dev/pool": "p", "warmpool.dev/template": "t"},
+        },
+        "status": {"phase": "Running", "podIP": "10.0.0.1", **status},
+    }  # fmt: skip
+
+
+class Server:
+    """Lists `pods`, two a page; each watch plays the next of `watches` and then stays silent."""
+
+    def __init__(self) -> None:
+        self.pods: list[dict[str, Any]] = []
+        self.lists = 0
+        self.watches: Script = []
+        self.asked: list[dict[str, str]] = []
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        query = dict(request.query)
+        self.asked.append(query)
+        if "watch" not in query:
+            self.lists += "continue" not in query
+            start = int(query.get("continue", 0))
+            more = {"continue": str(start + 2)} if start + 2 < len(self.pods) else {}
+            return web.json_response(
+                {"metadata": {"resourceVersion": "7", **more}, "items": self.pods[start : start + 2]}
+            )
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if self.watches:
+            await self.watches.pop(0)(response)
+            return response
+        await asyncio.Event().wait()
+        return response
+
+
+def says(*events: object) -> Callable[[web.StreamResponse], Awaitable[None]]:
+    async def play(response: web.StreamResponse) -> None:
+        for event in events:
+            await response.write(event if isinstance(event, bytes) else json.dumps(event).encode() + b"\n")
+
+    return play
+
+
+class Watched:
+    """An informer at work, and what it told."""
+
+    def __init__(self, informer: Informer) -> None:
+        self.informer = informer
+        self.changed = asyncio.Event()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                await self.changed.wait()
+                self.changed.clear()
+
+
+@pytest.fixture
+async def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+async def watched(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[], Watched]]:
+    monkeypatch.setattr(informer_module, "BACK_OFF_SECONDS", (0.0,))
+    app = web.Application()
+    app.router.add_get("/api/v1/namespaces/n/pods", server.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    api = Api(client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{port}")))
+    tasks: list[asyncio.Task[None]] = []
+
+    def start() -> Watched:
+        made: Watched
+        made = Watched(Informer(api, "n", lambda _: made.changed.set()))
+        tasks.append(asyncio.create_task(made.informer.run()))
+        return made
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await api.close()
+    await runner.cleanup()
+
+
+async def test_it_lists_page_by_page_and_follows_from_that_version(
+    server: Server, watched: Callable[[], Watched]
+) -> None:
+    server.pods = [body(f"p-{index}") for index in range(5)]
+    one = watched()
+    await one.until(lambda: len(one.informer.pods) == 5)
+    await one.informer.synced.wait()
+
+    server.watches.append(says())
+    watches = [query for query in server.asked if "watch" in query]
+    assert server.lists == 1
+    assert all(query["resourceVersion"] == "7" and query["allowWatchBookmarks"] == "true" for query in watches)
+
+
+async def test_it_takes_over_what_the_watch_says(server: Server, watched: Callable[[], Watched]) -> None:
+    server.pods = [body("a"), body("b")]
+    server.watches.append(
+        says(
+            {"type": "ADDED", "object": body("c", 8)},
+            {"type": "DELETED", "object": body("a", 9)},
+            {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "12"}}},
+        )
+    )
+    one = watched()
+
+    await one.until(lambda: set(one.informer.pods) == {"b", "c"})
+
+
+async def test_a_version_that_is_too_old_makes_it_list_again(server: Server, watched: Callable[[], Watched]) -> None:
+    server.pods = [body("a")]
+
+    async def gone(response: web.StreamResponse) -> None:
+        server.pods = [body("b")]
+        await says({"type": "ERROR", "object": {"code": 410, "reason": "Expired", "message": "too old"}})(response)
+
+    server.watches.append(gone)
+    one = watched()
+
+    await one.until(lambda: set(one.informer.pods) == {"b"})
+    assert server.lists == 2
+
+
+async def test_a_line_that_ends_early_makes_it_list_again(server: Server, watched: Callable[[], Watched]) -> None:
+    async def cut(response: web.StreamResponse) -> None:
+        server.pods = [body("b")]
+        await says(b'{"type": "ADDED", "obj')(response)
+
+    server.watches.append(cut)
+    one = watched()
+
+    await one.until(lambda: set(one.informer.pods) == {"b"})
+
+
+async def test_a_watch_that_fell_silent_makes_it_list_again(
+    server: Server, watched: Callable[[], Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(informer_module, "SILENCE_SECONDS", 0.2)
+
+    async def silent(response: web.StreamResponse) -> None:
+        server.pods = [body("b")]
+        await asyncio.Event().wait()
+
+    server.watches.append(silent)
+    one = watched()
+
+    await one.until(lambda: set(one.informer.pods) == {"b"})
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("status", "trouble"),
+    [
+        ({"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}, "ImagePullBackOff"),
+        ({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}, None),
+        ({"containerStatuses": [{"state": {"terminated": {"exitCode": 3, "message": "no"}}}]}, "Exit3"),
+        ({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}, "Unschedulable"),
+        ({"phase": "Failed", "reason": "Evicted"}, "Evicted"),
+        ({"conditions": [{"type": "Ready", "status": "True"}]}, None),
+    ],
+)
+def test_why_a_pod_does_not_serve_is_kubernetes_own_word(status: dict[str, Any], trouble: str | None) -> None:
+    assert Pod.from_object(body("a", **status)).trouble == trouble
