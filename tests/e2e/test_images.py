@@ -177,3 +177,8 @@ def test_only_the_data_variant_brings_packages() -> None:
 
     assert {"numpy", "pandas"} <= packages("sandbox-data")
     assert not packages("sandbox")
+
+
+def test_the_data_variant_brings_the_libraries_that_its_packages_load() -> None:
+    names = {Path(name).name for name, _ in archive("sandbox-data").files()}
+    assert {"libstdc++.so.6", "libgcc_s.so.1", "libpthread.so.0"} <= names
