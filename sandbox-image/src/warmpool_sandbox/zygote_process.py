@@ -35,9 +35,11 @@ class ZygoteProcess:
         self._on_lost = on_lost
         self._control: socket.socket | None = None
         self._handle = -1
+        self._walls = Walls()
 
     async def start(self, scratch: Path, tools: Path | None, walls: Walls) -> None:
         """Raises ZygoteLost, with its last words, where it does not become ready."""
+        self._walls = walls
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -93,8 +95,9 @@ class ZygoteProcess:
         The zygote alone would do, but among thirty processes that want its one CPU its turn comes late.
         """
         if self._control is not None:
-            for pid in processes.descendants(self.pid):
-                _kill(pid)
+            if self._walls.scope:  # as in the zygote: without it nothing but the program's first process is ended
+                for pid in processes.descendants(self.pid):
+                    _kill(pid)
             try:
                 self._control.send(b"{}")
             except OSError:
