@@ -19,6 +19,8 @@ from harness.waiting import until
 
 AGAIN: Final = frozenset({429, 503})
 PAUSE_SECONDS: Final = 0.2
+RECORD_SECONDS: Final = 90.0
+"""Records that a killed gateway was about to write are taken over by another after a while."""
 
 PROGRAM: Final = """
 import time
@@ -76,7 +78,7 @@ class Load:
             rows = await (await postgres.execute(RUNS, [f"%{self.marker}%"])).fetchall()
             return rows if len(rows) >= len(self.answers) else None
 
-        rows = await until(recorded, 15, "every answer has its record")
+        rows = await until(recorded, RECORD_SECONDS, "every answer has its record")
         assert rows is not None
         assert len(rows) <= len(self.answers) + len(self.lost), "more programs were recorded than were sent"
         twice = [row for row in rows if row[1] != 1 or row[2] > 1]
