@@ -51,19 +51,23 @@ async def measure(cluster: Cluster, release: Release, reached: Addresses) -> dic
     try:
         await until_idle(registry, PODS)
         await inside(cluster, release, reached, "leases", 1, 100)  # warm
-        return {
-            "kubernetes": json.loads(kubectl("version", "--output=json"))["serverVersion"]["gitVersion"],
-            "rounds": ROUNDS,
-            "pods": PODS,
-            "lone": await latencies(cluster, release, reached, at_once=1, each=200),
-            "ten_at_once": await latencies(cluster, release, reached, at_once=10, each=40),
-            "api_server": await api_writes(cluster, release, reached),
-            "pod_life": await pod_life(cluster, pools, registry),
-            "idle_pod_pss_mib": await idle_pss_mib(pools),
-            "images_mb": image_sizes(),
+        figures: dict[str, Any] = {"rounds": ROUNDS, "pods": PODS, "kubernetes": kubernetes_version()}
+        stages: dict[str, Callable[[], Awaitable[Any]]] = {
+            "lone": lambda: latencies(cluster, release, reached, at_once=1, each=200),
+            "ten_at_once": lambda: latencies(cluster, release, reached, at_once=10, each=40),
+            "api_server": lambda: api_writes(cluster, release, reached),
+            "pod_life": lambda: pod_life(cluster, pools, registry),
         }
+        for name, stage in stages.items():
+            sys.stderr.write(f"measuring {name} ...\n")
+            figures[name] = await stage()
+        return figures | {"idle_pod_pss_mib": await idle_pss_mib(pools), "images_mb": image_sizes()}
     finally:
         await redis.aclose()
+
+
+def kubernetes_version() -> str:
+    return str(json.loads(kubectl("version", "--output=json"))["serverVersion"]["gitVersion"])
 
 
 async def inside(cluster: Cluster, release: Release, reached: Addresses, *what: object) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Runs in a gateway's container, by its python3: `API_KEY leases|http AT_ONCE EACH`, or `API_KEY sleep SECONDS`.
 
-Prints milliseconds by name as JSON. `leases` goes the gateway's way to a pod with the gateway's own code: acquire in
+Prints milliseconds by name as JSON. On the gateway's kind of event loop, `leases` goes the gateway's way to a pod with the gateway's own code: acquire in
 Redis, the stream to the pod, release. `http` goes through the gateway itself.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import uvloop
 
 from warmpool.registry import Registry, connect
 from warmpool.settings import Settings
@@ -95,4 +96,4 @@ async def main() -> Figures:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(main())))
+    sys.stdout.write(json.dumps(uvloop.run(main())))

@@ -19,7 +19,7 @@ from harness.waiting import until
 
 AGAIN: Final = frozenset({429, 503})
 PAUSE_SECONDS: Final = 0.2
-RECORD_SECONDS: Final = 90.0
+RECORD_SECONDS: Final = 100.0
 """Records that a killed gateway was about to write are taken over by another after a while."""
 
 PROGRAM: Final = """
