@@ -1,7 +1,7 @@
 """Runs in a gateway's container, by its python3: `API_KEY leases|http AT_ONCE EACH`, or `API_KEY sleep SECONDS`.
 
-Prints milliseconds by name as JSON. On the gateway's kind of event loop, `leases` goes the gateway's way to a pod with the gateway's own code: acquire in
-Redis, the stream to the pod, release. `http` goes through the gateway itself.
+Prints milliseconds by name as JSON. On the gateway's kind of event loop, `leases` goes its way to a pod with its own
+code: acquire in Redis, the stream to the pod, release. `http` goes through the gateway itself.
 """
 
 import asyncio
