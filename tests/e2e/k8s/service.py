@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
+from harness.waiting import until
 from kubernetes.aio import client
 
 from k8s.cluster import Cluster, connected
@@ -17,6 +18,14 @@ from k8s.release import Release
 
 TENANT: Final = "e2e"
 TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
+
+
+ASK: Final = """
+import sys, urllib.request
+headers = {"Authorization": f"Bearer {sys.argv[1]}"}
+urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:8080/v1/executions?limit=1", headers=headers))
+"""
+"""Fails where the gateway of the container does not take the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +83,18 @@ async def read_secret(cluster: Cluster, release: Release, name: str, key: str) -
 
 
 async def new_key(cluster: Cluster, release: Release, tenant: str = TENANT) -> str:
-    """An API key, made as the notes of the chart say."""
+    """An API key that every gateway knows, made as the notes of the chart say."""
     pod = await any_pod(cluster, release, "gateway")
     made = await cluster.run_in(pod, "warmpool", "keys", "create", "--tenant", tenant, "--name", "e2e")
     assert made.code == 0, made
-    return made.output.strip()
+    key = made.output.strip()
+    for gateway in await cluster.ready_pods(release.namespace, component="gateway"):
+        await until(lambda gateway=gateway: _knows(cluster, gateway, key), 15, "the gateway knows the key")
+    return key
+
+
+async def _knows(cluster: Cluster, gateway: client.V1Pod, key: str) -> bool:
+    return (await cluster.run_in(gateway, "python3", "-c", ASK, key)).code == 0
 
 
 async def any_pod(cluster: Cluster, release: Release, component: str) -> client.V1Pod:
