@@ -265,3 +265,9 @@ json_values = st.recursive(
 @given(json_values)
 def test_a_value_of_json_types_is_itself(value):
     assert json.loads(to_json(value)) == value
+
+
+def test_a_set_whose_members_cannot_be_compared_is_a_list_in_some_order() -> None:
+    mixed = {decimal.Decimal("NaN"), decimal.Decimal(1)}
+
+    assert sorted(json.loads(to_json(mixed))) == ["1", "NaN"]

@@ -101,7 +101,7 @@ def _container(value: Any, path: str, depth: int) -> Any:
 def _sorted(value: Set[Any]) -> list[Any]:
     try:
         return sorted(value)
-    except TypeError:
+    except (TypeError, ArithmeticError):  # members of two types, or a Decimal that is not a number
         return list(value)
 
 
