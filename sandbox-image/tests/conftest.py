@@ -1,7 +1,7 @@
 """Real sandboxes for the tests: each in a process of its own, under a user of its own."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))  # `support`, which no test folder's import mode would find
 
 from support.sandbox import Sandbox
+from support.serving import Serving
 from support.unprivileged import Home, Place, place
 
 
@@ -31,3 +32,17 @@ def sandbox(sandbox_place: Place) -> Iterator[Sandbox]:
     made = Sandbox(sandbox_place, sandbox_place.home())
     yield made
     made.close()
+
+
+@pytest.fixture
+def start(sandbox_place: Place) -> Iterator[Callable[..., Serving]]:
+    """Starts processes that a test may end."""
+    started: list[Serving] = []
+
+    def start(*options: str) -> Serving:
+        started.append(Serving(sandbox_place, *options))
+        return started[-1]
+
+    yield start
+    for made in started:
+        made.close()

@@ -2,11 +2,10 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from support.serving import Serving, connected, proven
-from support.unprivileged import Place
+from support.serving import connected, proven
 
 from warmpool.protocol import Message
 from warmpool_sandbox import health
@@ -103,19 +102,6 @@ def free_port(host: str) -> int:
     with socket.socket(family) as listener:
         listener.bind((host, 0))
         return int(listener.getsockname()[1])
-
-
-@pytest.fixture
-def start(sandbox_place: Place) -> Iterator[Callable[..., Serving]]:
-    started: list[Serving] = []
-
-    def start(*options: str) -> Serving:
-        started.append(Serving(sandbox_place, *options))
-        return started[-1]
-
-    yield start
-    for made in started:
-        made.close()
 
 
 async def test_a_process_told_to_end_is_unready_while_its_program_runs(start):

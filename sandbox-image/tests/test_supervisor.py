@@ -8,7 +8,7 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -32,20 +32,6 @@ def serving(sandbox_place: Place) -> Iterator[Serving]:
     yield made
     assert made.process.poll() is None, "it ended"
     made.close()
-
-
-@pytest.fixture
-def start(sandbox_place: Place) -> Iterator[Callable[..., Serving]]:
-    """Starts processes that a test may end."""
-    started: list[Serving] = []
-
-    def start(*options: str) -> Serving:
-        started.append(Serving(sandbox_place, *options))
-        return started[-1]
-
-    yield start
-    for made in started:
-        made.close()
 
 
 async def run(serving: Serving, code: str = "6 * 7", **others) -> dict:
