@@ -18,7 +18,19 @@ from warmpool_operator import metrics
 from warmpool_operator.api import MERGE_PATCH, Api, ApiError
 from warmpool_operator.informer import Informer, Pod
 from warmpool_operator.manifest import PORT, pod_manifest
-from warmpool_operator.plan import Action, Create, Delete, Desired, Forget, Known, Observed, Register, Retire, plan
+from warmpool_operator.plan import (
+    Action,
+    Create,
+    Delete,
+    Desired,
+    Forget,
+    Known,
+    Observed,
+    Reason,
+    Register,
+    Retire,
+    plan,
+)
 from warmpool_operator.pool import GROUP, PLURAL, VERSION, SandboxPool
 from warmpool_operator.status import BELOW_FLOOR, Publisher, Trouble, status, trouble
 
@@ -173,6 +185,9 @@ class Keeper:
             case Retire(pod_name, reason):
                 if await self._registry.retire(pod_name, reason):
                     metrics.retired.labels(pool=name, reason=reason).inc()
+                elif reason is Reason.UNPROVEN and pod_name in self._informer.pods:
+                    # The registry takes it for gone and will never hand it out: it was forgotten before it was seen.
+                    await self._act(Delete(self._informer.pods[pod_name], reason))
             case Delete(pod, reason):
                 await self._delete(pod)
                 metrics.deleted.labels(pool=name, reason=reason).inc()

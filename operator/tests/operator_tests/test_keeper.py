@@ -1,0 +1,185 @@
+"""A keeper at work between an API server on a socket and a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from operator_tests.api_server import ApiServer, until
+from warmpool.registry import PodState, Registry, connect
+from warmpool_operator import keeper as keeper_module
+from warmpool_operator.informer import Informer
+from warmpool_operator.keeper import Keeper
+from warmpool_operator.pool import SandboxPool
+
+SPEC = {"replicas": 2, "image": "i", "keySecret": {"name": "k"}}
+
+
+@pytest.fixture
+async def server() -> ApiServer:
+    return ApiServer()
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """The client that the registry is meant to have, on an empty Redis."""
+    client = connect(redis_url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def registry(redis: Redis) -> Registry:
+    return Registry(redis, "p")
+
+
+@pytest.fixture
+async def keeper(server: ApiServer, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Keeper]:
+    monkeypatch.setattr(keeper_module, "TICK_SECONDS", 0.02)
+    monkeypatch.setattr(keeper_module, "COALESCE_SECONDS", 0.0)
+    pool = SandboxPool(name="p", namespace="n", uid="u", generation=1, spec=SPEC, status={}, deleting=False)
+    async with server.running() as api:
+        informer = Informer(api, "n", lambda _: made.poke())
+        made = Keeper(api, informer, registry, pool)
+        tasks = [asyncio.create_task(informer.run()), asyncio.create_task(made.run())]
+        yield made
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def full(server: ApiServer, registry: Registry) -> list[str]:
+    """The pool's pods once they serve and the pool has said so."""
+    await until(lambda: len(server.pods) == 2, "the pods are made")
+    for name, pod in list(server.pods.items()):
+        if pod["status"]["phase"] == "Pending":
+            server.serve(name)
+    async with asyncio.timeout(10):
+        while (await registry.counts()).idle < 2:
+            await asyncio.sleep(0.01)
+    await until(lambda: server.condition("Ready") == ("True", "PoolReady"), "the pool is ready")
+    return list(server.pods)
+
+
+async def states(registry: Registry) -> dict[str, PodState]:
+    return {pod.id: pod.state for pod in await registry.pods()}
+
+
+async def test_pods_become_idle_once_they_are_ready(server: ApiServer, keeper: Keeper, registry: Registry) -> None:
+    await until(lambda: len(server.pods) == 2, "the pods are made")
+    assert set((await states(registry)).values()) == {PodState.WARMING}
+
+    names = await full(server, registry)
+
+    assert await states(registry) == dict.fromkeys(names, PodState.IDLE)
+    assert server.condition("Confined") == ("True", "ProbePassed")
+
+
+async def test_a_pod_that_vanishes_is_forgotten_with_its_lease_and_replaced(
+    server: ApiServer, keeper: Keeper, registry: Registry
+) -> None:
+    await full(server, registry)
+    lease = await registry.acquire(execution="e", tenant="t", gateway="g", hold_seconds=60, quota=9)
+    assert lease is not None
+
+    server.vanish(lease.pod)
+    await until(lambda: server.created == 3, "its replacement is made")
+    names = await full(server, registry)
+
+    assert lease.pod not in names
+    assert await states(registry) == dict.fromkeys(names, PodState.IDLE)
+
+
+async def test_no_pod_of_a_lost_registry_is_ever_leased_again(
+    server: ApiServer, keeper: Keeper, registry: Registry, redis: Redis
+) -> None:
+    before = await full(server, registry)
+
+    await redis.flushall()
+    await until(lambda: not set(before) & set(server.pods), "they are replaced")
+    after = await full(server, registry)
+
+    assert not set(before) & set(after)
+    assert await states(registry) == dict.fromkeys(after, PodState.IDLE)
+
+
+async def test_a_pod_that_the_registry_took_for_gone_is_deleted_and_replaced(
+    server: ApiServer, keeper: Keeper, registry: Registry
+) -> None:
+    """As after a creation whose answer was lost: forgotten before it was seen, it can never be registered."""
+    await until(lambda: len(server.pods) == 2, "the pods are made")
+    orphan = next(iter(server.pods))
+    await registry.remove(orphan)
+
+    server.serve(orphan)
+    await until(lambda: orphan not in server.pods, "it is deleted")
+
+    assert orphan not in await full(server, registry)
+
+
+async def test_a_watch_that_lags_makes_no_pod_too_many(server: ApiServer, keeper: Keeper) -> None:
+    server.hidden = True
+    await until(lambda: server.created == 2, "the pods are made")
+    passed = keeper.passed_at
+    await until(lambda: keeper.passed_at > passed + 0.2, "it has looked again and again")
+
+    assert server.created == 2
+
+
+async def test_a_quota_is_a_condition_and_one_event_and_no_storm(
+    server: ApiServer, keeper: Keeper, registry: Registry
+) -> None:
+    server.refusal = (403, 'pods "p-1" is forbidden: exceeded quota: q')
+    await until(lambda: server.condition("Ready") == ("False", "QuotaExceeded"), "it says so")
+    passed = keeper.passed_at
+    await until(lambda: keeper.passed_at > passed + 0.2, "it has looked again and again")
+
+    assert [event["reason"] for event in server.events] == ["QuotaExceeded"]
+    assert server.created == 0
+
+    server.refusal = None
+    await full(server, registry)
+
+
+async def test_a_sandbox_below_the_floor_makes_the_pool_unconfined(server: ApiServer, keeper: Keeper) -> None:
+    await until(lambda: len(server.pods) == 2, "the pods are made")
+    ended = {"exitCode": 3, "message": "Landlock ABI: 5, at least 6 is asked for"}
+    server.become(next(iter(server.pods)), phase="Failed", containerStatuses=[{"state": {"terminated": ended}}])
+
+    await until(lambda: server.condition("Confined") == ("False", "SandboxBelowFloor"), "it says so")
+    assert server.condition("Ready") == ("False", "SandboxBelowFloor")
+
+
+async def test_a_deleted_pool_leaves_no_pod_and_no_key(
+    server: ApiServer, keeper: Keeper, registry: Registry, redis: Redis
+) -> None:
+    await full(server, registry)
+
+    keeper.update(replace(keeper.pool, deleting=True))
+    async with asyncio.timeout(10):
+        await keeper.gone.wait()
+
+    assert server.pods == {}
+    assert await redis.keys("*") == []
+
+
+async def test_a_leased_pod_outlives_the_deletion_of_its_pool_until_its_release(
+    server: ApiServer, keeper: Keeper, registry: Registry
+) -> None:
+    await full(server, registry)
+    lease = await registry.acquire(execution="e", tenant="t", gateway="g", hold_seconds=60, quota=9)
+    assert lease is not None
+
+    keeper.update(replace(keeper.pool, deleting=True))
+    await until(lambda: set(server.pods) == {lease.pod}, "the idle one is deleted")
+    passed = keeper.passed_at
+    await until(lambda: keeper.passed_at > passed + 0.2, "it has looked again and again")
+    assert set(server.pods) == {lease.pod}
+
+    await registry.release(lease, clean=True)
+    async with asyncio.timeout(10):
+        await keeper.gone.wait()
+    assert server.pods == {}
