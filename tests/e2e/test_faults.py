@@ -17,7 +17,7 @@ from kubernetes.aio import client
 from warmpool.registry import Registry
 
 WITHIN_SECONDS = 15.0
-POD_START_SECONDS = 15.0
+POD_START_SECONDS = 10.0
 """Of the few pods that are made at once, on two cores that serve a load as well; a lone one takes 3 to 5 s."""
 LEASE_SECONDS = 40.0
 """The wall limit of a program that names none, and the grace of its lease."""
@@ -101,9 +101,7 @@ async def test_an_operator_killed_during_a_scale_up_is_succeeded_by_the_other(
             await pools.merge(POOL, {"replicas": more})
             await until(lambda: has_pods(pools, PODS + 1), 10, "the scale-up has begun")
             await cluster.delete_pod(leader)
-            began = time.monotonic()
             await until(lambda: are_ready(pools, more), WITHIN_SECONDS + POD_START_SECONDS, "every pod is ready")
-            assert time.monotonic() - began < WITHIN_SECONDS + POD_START_SECONDS
         assert len(await pools.pods(POOL)) == more
         assert under_way.lost == []
         assert set(under_way.by_status) == {"ok"}
