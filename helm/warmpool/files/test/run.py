@@ -9,11 +9,14 @@ from urllib.request import Request, urlopen
 
 PROGRAM = "total = sum(range(10))\nreturn {'total': total}"
 SECONDS = 120.0
+NETWORK_SECONDS = 30.0
+"""Until a network policy lets a pod through that has just started; before that its connections are refused."""
 LATER = {401, 429, 502, 503, 504}
 """401: gateways know a new key within 2 seconds. 503: the pool's first pods are on their way."""
 
 
 def main(address):
+    wait_for_database()
     made = command("keys", "create", "--tenant", "helm-test", "--name", "helm test")
     key_id, key = made.stderr.split()[1], made.stdout.strip()
     try:
@@ -25,11 +28,22 @@ def main(address):
     sys.stdout.write(f"a sandbox pod ran execution {answer['id']} in {answer['usage']['wall_seconds']} s\n")
 
 
+def wait_for_database():
+    """By a command that changes nothing, so that it can be tried again."""
+    deadline = time.monotonic() + NETWORK_SECONDS
+    while run("keys", "list").returncode != 0 and time.monotonic() < deadline:
+        time.sleep(1)
+
+
 def command(*arguments):
-    ended = subprocess.run(["warmpool", *arguments], capture_output=True, text=True, check=False)
+    ended = run(*arguments)
     if ended.returncode != 0:
         sys.exit(f"warmpool {' '.join(arguments)}: {ended.stderr or ended.stdout}")
     return ended
+
+
+def run(*arguments):
+    return subprocess.run(["warmpool", *arguments], capture_output=True, text=True, check=False)
 
 
 def execute(address, key):
