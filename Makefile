@@ -1,6 +1,6 @@
 # Every target sets up what it needs: `make demo` and `make test` work on an empty clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean e2e e2e-ground bench-k8s
+.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean e2e e2e-ground cluster-test bench-k8s
 
 PY := .venv/bin/python
 
@@ -64,6 +64,9 @@ endif
 
 e2e: e2e-ground ## the chart on a real Kubernetes; on another than this machine's: KUBECONFIG=... IMAGES=...
 	@$(ON_CLUSTER) $(PY) -m pytest tests/e2e -o verbosity_assertions=2 $(ARGS)
+
+cluster-test: setup ## boot, break and take down a second cluster, and see that nothing of it stays
+	@$(PY) -m pytest hack/cluster/tests/e2e hack/images/tests/e2e $(ARGS)
 
 bench-k8s: e2e-ground ## measure on a real Kubernetes and write benchmarks/kubernetes.json
 	@$(ON_CLUSTER) $(PY) tests/e2e/bench.py
