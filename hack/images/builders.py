@@ -32,6 +32,9 @@ LENT: Final = ("/etc/ssl/certs", "/etc/pip.conf")
 STORED: Final = 200
 """Images and layers of earlier builds that buildah may reuse, 20 MB each on average; past it all go but the base."""
 
+VERBS: Final = ("build", "from", "add", "push", "commit", "install", "update")
+"""Of the builders' commands, to name the one that failed."""
+
 
 class ImageError(Exception):
     """An image could not be built; the message ends with the builder's last words."""
@@ -77,7 +80,7 @@ class Buildah(Builder):
     def __init__(self) -> None:
         if os.geteuid() != 0:
             raise ImageError("no Docker daemon answers, and buildah, which needs none, needs root here")
-        _install("buildah", "debootstrap")
+        _install("buildah", "debootstrap", "netavark")  # buildah only recommends netavark and will not start without
         store = ("--root", str(CACHE / "images" / "storage"), "--runroot", "/run/warmpool-images")
         self._buildah = ("buildah", "--storage-driver", "overlay", *store)
 
@@ -150,7 +153,7 @@ def _run(*command: str, cwd: Path | None = None) -> str:
     ended = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=_environment())
     if ended.returncode != 0:
         said = "\n  ".join((ended.stderr or ended.stdout).strip().splitlines()[-15:])
-        verb = next((word for word in command if word in ("build", "push", "commit", "install", "update")), "")
+        verb = next((word for word in command if word in VERBS), "")
         raise ImageError(f"{command[0]} {verb} failed ({ended.returncode}):\n  {said}")
     return ended.stdout
 
