@@ -10,7 +10,7 @@ from warmpool.local.embedded import service_folder
 from warmpool.local.pod import LocalPod
 from warmpool.local.staging import stage
 from warmpool.protocol import Limits
-from warmpool.registry import PodState, Registry
+from warmpool.registry import NoPod, PodState, Registry
 from warmpool_gateway import pods
 from warmpool_gateway.heartbeats import Heartbeats
 from warmpool_gateway.pods import PodConnections
@@ -89,7 +89,7 @@ async def test_a_pod_that_does_not_prove_itself_is_handed_out_no_more(watched, s
     await watched.add(await supervise(**lie))
     await watched.look_after(6)
     await watched.look_after(4)
-    assert await watched.lease() is None
+    assert await watched.lease() is NoPod.EMPTY
     assert [pod.reason for pod in await watched.registry.pods()] == ["HeartbeatLost"]
 
 
@@ -161,7 +161,7 @@ class TestARealSandbox:
         await watched.registry.release(lease, clean=True)
         await pod.stop()
         await watched.look_after(10)
-        assert await watched.lease() is None
+        assert await watched.lease() is NoPod.EMPTY
 
 
 class TestAWholeGateway:

@@ -57,8 +57,13 @@ def test_whoever_left_is_not_served():
 
 
 def test_nobody_is_next_in_an_empty_line():
-    with pytest.raises(IndexError):
-        Line().next()
+    assert Line().next() is None
+
+
+def test_tenants_that_are_left_out_keep_their_turn():
+    line = line_of("a1 a2 b1 b2 c1")
+    assert [line.next({"a"}), line.next({"a", "b"}), line.next({"a", "b"})] == ["b1", "c1", None]
+    assert line.drain() == ["a1", "b2", "a2"]
 
 
 tenants = st.sampled_from("abcd")

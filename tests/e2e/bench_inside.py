@@ -14,7 +14,7 @@ from uuid import uuid4
 import aiohttp
 import uvloop
 
-from warmpool.registry import Registry, connect
+from warmpool.registry import Lease, Registry, connect
 from warmpool.settings import Settings
 from warmpool_gateway.pods import PodConnections, Program
 
@@ -35,11 +35,8 @@ async def leases(at_once: int, each: int) -> Figures:
         for _ in range(each):
             execution = f"exe_{uuid4().hex}"
             began = time.time_ns()
-            while not (
-                lease := await registry.acquire(
-                    execution=execution, tenant="bench", gateway="bench", hold_seconds=30, quota=1000
-                )
-            ):
+            asked = {"execution": execution, "tenant": "bench", "gateway": "bench", "hold_seconds": 30, "quota": 1000}
+            while not isinstance(lease := await registry.acquire(**asked), Lease):
                 await asyncio.sleep(0.001)
             outcome = await pods.run(lease, Program(code=PROGRAM), no_tools, asyncio.get_running_loop().create_future())
             ended = time.time_ns()

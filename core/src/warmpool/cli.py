@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "catalog": "servers.catalogue_cli:catalog",
     "keys": "warmpool_gateway.keys_cli:keys",
     "secrets": "warmpool.secrets_cli:secrets",
+    "pool": "warmpool_operator.pool_cli:pool",
     "migrate": "warmpool.storage.migrate_cli:migrate",
     "tools": "servers.tools_cli:tools",
 }

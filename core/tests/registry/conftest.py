@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 from redis.asyncio import Redis
 
-from warmpool.registry import Lease, Pod, Registry, connect
+from warmpool.registry import Lease, NoPod, Pod, Registry, connect
 
 HEARTBEAT_SECONDS = 15.0
 HOLD_SECONDS = 30.0
@@ -42,14 +42,14 @@ class Pool:
                 pod, address, max_executions=max_executions, max_age_seconds=max_age_seconds
             )
 
-    async def acquire(self, tenant: str = "acme", quota: int = 1000, gateway: str = "g1") -> Lease | None:
+    async def acquire(self, tenant: str = "acme", quota: int = 1000, gateway: str = "g1") -> Lease | NoPod:
         return await self.registry.acquire(
             execution=f"e{next(self.numbers)}", tenant=tenant, gateway=gateway, hold_seconds=HOLD_SECONDS, quota=quota
         )
 
     async def lease(self, tenant: str = "acme") -> Lease:
         lease = await self.acquire(tenant)
-        assert lease is not None
+        assert isinstance(lease, Lease)
         return lease
 
     async def pod(self, id: str) -> Pod | None:

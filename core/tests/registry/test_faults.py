@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from warmpool.errors import Unavailable
-from warmpool.registry import Counts, PodState, Registry, Released, connect
+from warmpool.registry import Counts, NoPod, PodState, Registry, Released, connect
 
 CALLS = {
     "announce": lambda registry, lease: registry.announce("p9"),
@@ -138,7 +138,7 @@ async def test_after_a_loss_the_heartbeat_finds_every_pod_and_none_is_idle_again
     for pod in unknown:
         await pool.registry.retire(pod, "RegistryLost")
     assert sorted(await pool.registry.retiring()) == ["p1", "p2"]
-    assert await pool.acquire() is None
+    assert await pool.acquire() is NoPod.EMPTY
 
 
 async def test_fencing_numbers_grow_across_a_loss_of_redis(redis):
@@ -156,7 +156,7 @@ async def test_fencing_numbers_grow_across_a_loss_of_redis(redis):
 async def test_a_pod_whose_record_alone_was_lost_is_retired(pool):
     await pool.add("p1")
     await pool.redis.delete("warmpool:{main}:pod:p1")
-    assert await pool.acquire() is None
+    assert await pool.acquire() is NoPod.EMPTY
     pod = await pool.pod("p1")
     assert (pod.state, pod.reason, pod.address) == (PodState.RETIRING, "RecordLost", "")
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from warmpool.errors import QuotaExceeded
-from warmpool.registry import PodState, Released
+from warmpool.registry import Lease, NoPod, PodState, Released
 
 examples = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -24,7 +24,7 @@ async def acquired(pool, callers, tenant="acme", quota=1000):
     replies = await asyncio.gather(*asked, return_exceptions=True)
     unexpected = [reply for reply in replies if isinstance(reply, Exception) and not isinstance(reply, QuotaExceeded)]
     assert unexpected == []
-    return [reply for reply in replies if reply is not None and not isinstance(reply, QuotaExceeded)]
+    return [reply for reply in replies if isinstance(reply, Lease)]
 
 
 # 1
@@ -33,7 +33,7 @@ async def acquired(pool, callers, tenant="acme", quota=1000):
 async def test_a_leased_pod_is_not_leased_again_until_its_release(pool):
     await pool.add("p1")
     lease = await pool.lease()
-    assert await pool.acquire() is None
+    assert await pool.acquire() is NoPod.EMPTY
     await pool.registry.release(lease, clean=True)
     assert (await pool.lease()).pod == "p1"
 
@@ -48,7 +48,7 @@ async def test_a_pod_never_has_two_unexpired_leases(pools, steps, pods):
     await pool.add(*(f"p{i}" for i in range(pods)))
     issued, held = [], Counter()
     for step, number in steps:
-        if step == "acquire" and (lease := await pool.acquire()):
+        if step == "acquire" and isinstance(lease := await pool.acquire(), Lease):
             issued.append(lease)
             held[lease.pod] += 1
         elif step != "acquire" and issued:
@@ -94,7 +94,7 @@ async def test_a_pod_whose_lease_expired_is_retired_not_reused(pool):
     await pool.add("p1")
     lease = await pool.lease()
     await pool.keep_alive(30)
-    assert await pool.acquire() is None
+    assert await pool.acquire() is NoPod.EMPTY
     assert await pool.registry.reap() == ["p1"]
     assert await pool.registry.release(lease, clean=True) is Released.STALE
     assert (await pool.pod("p1")).state is PodState.RETIRING
@@ -120,7 +120,7 @@ async def test_nothing_brings_a_pod_back_whose_lease_expired(pools, calls):
             case "register":
                 assert not await pool.registry.register("p1", "a", max_executions=9, max_age_seconds=900)
             case "acquire":
-                assert await pool.acquire() is None
+                assert await pool.acquire() is NoPod.EMPTY
     assert (await pool.pod("p1")).state in (PodState.LEASED, PodState.RETIRING)
 
 
@@ -134,7 +134,7 @@ async def test_a_removed_pod_is_not_handed_out_even_if_it_registers_late(pool):
     assert await pool.registry.heartbeat(["p1"]) == ["p1"]
     pool.clock.advance(15)
     assert await pool.registry.reap() == []
-    assert await pool.acquire() is None
+    assert await pool.acquire() is NoPod.EMPTY
 
 
 @examples
@@ -163,7 +163,8 @@ async def test_nothing_brings_a_removed_pod_back(pools, before, after):
                 pool.clock.advance(15)
                 await pool.registry.reap()
             case "acquire":
-                lease = await pool.acquire() or lease
+                got = await pool.acquire()
+                lease = got if isinstance(got, Lease) else lease
             case "release" if lease:
                 assert await pool.registry.release(lease, clean=True) is Released.STALE
 
@@ -173,7 +174,7 @@ async def test_nothing_brings_a_removed_pod_back(pools, before, after):
     for step in after:
         await take(step)
     assert await pool.registry.pods() == []
-    assert await pool.acquire() is None
+    assert await pool.acquire() is NoPod.EMPTY
 
 
 # 6
@@ -231,7 +232,7 @@ async def test_waiting_callers_are_all_served_by_pushes_alone(pool):
 
     async def execute():
         async with pool.registry.wakeups() as waiting:
-            while (lease := await pool.acquire()) is None:
+            while (lease := await pool.acquire()) is NoPod.EMPTY:
                 await next_item(waiting)
         return await pool.registry.release(lease, clean=True)
 

@@ -6,7 +6,6 @@ remembered across losses of Redis.
 """
 
 import asyncio
-from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,174 +20,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from core.tests.registry.model import HEARTBEAT, Model, later
 from warmpool.errors import QuotaExceeded
-from warmpool.registry import Counts, Lease, Pod, PodState, Registry, Released, connect
+from warmpool.registry import Counts, Lease, PodState, Registry, Released, connect
 
-HEARTBEAT = 15.0
 TENANTS = st.sampled_from(["acme", "globex", "initech"])
 GATEWAYS = st.sampled_from(["g1", "g2"])
 HOLDS = st.sampled_from([5.0, 20.0, 60.0])
 PASSING = st.sampled_from([0.000001, 1.0, 4.0, 14.999999, 15.0, 30.0])
-
-
-@dataclass
-class Entry:
-    """A pod of the model; `since` orders the idle ones."""
-
-    pod: Pod
-    since: float = 0.0
-    max_executions: int = 0
-    max_age: float = 0.0
-
-
-@dataclass
-class Model:
-    """What the registry should do, written as plainly as possible: one dictionary, linear scans."""
-
-    now: float = 1_800_000_000.0
-    fence: int = 0
-    entries: dict[str, Entry] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
-
-    def in_state(self, *states):
-        return [entry for entry in self.entries.values() if entry.pod.state in states]
-
-    def held(self, tenant):
-        return sum(entry.pod.lease.tenant == tenant for entry in self.in_state(PodState.LEASED))
-
-    def tenants(self):
-        tenants = [entry.pod.lease.tenant for entry in self.in_state(PodState.LEASED)]
-        return {tenant: tenants.count(tenant) for tenant in tenants}
-
-    def change(self, id, **fields):
-        self.entries[id].pod = replace(self.entries[id].pod, **fields)
-
-    def retire_now(self, id, reason):
-        kept = self.entries[id].pod.reason or reason
-        self.change(id, state=PodState.RETIRING, reason=kept, lease=None)
-
-    def add(self, id, state, address=""):
-        pod = Pod(
-            id=id, address=address, state=state, executions=0,
-            registered_at=self.now, seen_at=self.now, reason=None, lease=None,
-        )  # fmt: skip
-        self.entries[id] = Entry(pod, since=self.now)
-
-    def announce(self, id):
-        if id in self.entries or id in self.gone:
-            return False
-        self.add(id, PodState.WARMING)
-        return True
-
-    def register(self, id, address, max_executions, max_age):
-        known = self.entries.get(id)
-        if id in self.gone or (known and known.pod.state is not PodState.WARMING):
-            return False
-        self.add(id, PodState.IDLE, address)
-        self.entries[id].max_executions, self.entries[id].max_age = max_executions, max_age
-        return True
-
-    def heartbeat(self, ids):
-        for id in ids:
-            if id in self.entries and self.entries[id].pod.state is not PodState.RETIRING:
-                self.change(id, seen_at=self.now)
-        return [id for id in ids if id not in self.entries]
-
-    def silent(self, entry):
-        return micros(self.now - entry.pod.seen_at) >= micros(HEARTBEAT)
-
-    def worn_out(self, entry):
-        if micros(self.now - entry.pod.registered_at) >= micros(entry.max_age):
-            return "MaxAge"
-        return "MaxExecutions" if entry.pod.executions >= entry.max_executions else None
-
-    def acquire(self, execution, tenant, gateway, hold, quota):
-        if self.held(tenant) >= quota:
-            return "quota"
-        for entry in sorted(self.in_state(PodState.IDLE), key=lambda entry: (entry.since, entry.pod.id)):
-            reason = "HeartbeatLost" if self.silent(entry) else self.worn_out(entry)
-            if reason is None:
-                return self.lease(entry.pod, execution, tenant, gateway, hold)
-            self.retire_now(entry.pod.id, reason)
-        return None
-
-    def lease(self, pod, execution, tenant, gateway, hold):
-        self.fence = max(self.fence + 1, micros(self.now))
-        lease = Lease(
-            pod=pod.id, address=pod.address, execution=execution, tenant=tenant, gateway=gateway,
-            fence=self.fence, deadline=later(self.now, hold),
-        )  # fmt: skip
-        self.change(pod.id, state=PodState.LEASED, executions=pod.executions + 1, lease=lease)
-        return lease
-
-    def holds(self, lease):
-        entry = self.entries.get(lease.pod)
-        return entry is not None and entry.pod.lease is not None and entry.pod.lease.fence == lease.fence
-
-    def renew(self, lease, hold):
-        if not self.holds(lease) or self.entries[lease.pod].pod.lease.deadline <= self.now:
-            return False
-        self.change(lease.pod, lease=replace(lease, deadline=later(self.now, hold)))
-        return True
-
-    def release(self, lease, clean):
-        if not self.holds(lease):
-            return Released.STALE
-        entry = self.entries[lease.pod]
-        late = entry.pod.lease.deadline <= self.now
-        reason = "LeaseExpired" if late else "Dirty" if not clean else entry.pod.reason or self.worn_out(entry)
-        if reason:
-            self.retire_now(lease.pod, reason)
-            return Released.RETIRED
-        self.change(lease.pod, state=PodState.IDLE, lease=None, seen_at=self.now)
-        entry.since = self.now
-        return Released.IDLE
-
-    def retire(self, id, reason):
-        if id in self.gone:
-            return False
-        if id not in self.entries:
-            self.add(id, PodState.RETIRING)
-            self.change(id, reason=reason, seen_at=0.0)
-            return True
-        pod = self.entries[id].pod
-        if pod.state is PodState.RETIRING or pod.reason is not None:
-            return False
-        if pod.state is PodState.LEASED:
-            self.change(id, reason=reason)
-        else:
-            self.retire_now(id, reason)
-        return True
-
-    def remove(self, id):
-        self.entries.pop(id, None)
-        self.gone.add(id)
-
-    def reap(self):
-        expired = [entry.pod.id for entry in self.in_state(PodState.LEASED) if entry.pod.lease.deadline <= self.now]
-        for id in expired:
-            self.retire_now(id, "LeaseExpired")
-        silent = [entry.pod for entry in self.in_state(*PodState) if self.silent(entry)]
-        idle = [pod.id for pod in silent if pod.state in (PodState.WARMING, PodState.IDLE)]
-        for id in idle:
-            self.retire_now(id, "HeartbeatLost")
-        for pod in silent:
-            if pod.state is PodState.LEASED:
-                self.change(pod.id, reason=pod.reason or "HeartbeatLost")
-        return expired + idle
-
-    def lose(self):
-        self.entries.clear()
-        self.gone.clear()
-        self.fence = 0
-
-
-def micros(seconds):
-    return round(seconds * 1e6)
-
-
-def later(now, seconds):
-    return (micros(now) + micros(seconds)) / 1e6
 
 
 class RegistryMachine(RuleBasedStateMachine):
@@ -221,13 +60,14 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @initialize(target=pods, count=st.integers(1, 4))
     def begin(self, count):
-        return multiple(*(self.new_pod(1000, 1000.0) for _ in range(count)))
+        return multiple(*(self.new_pod(1000, 1000.0, False) for _ in range(count)))
 
-    @rule(target=pods, max_executions=st.sampled_from([1, 2, 1000]), max_age=st.sampled_from([20.0, 1000.0]))
-    def new_pod(self, max_executions, max_age):
+    @rule(target=pods, max_executions=st.sampled_from([1, 2, 1000]), max_age=st.sampled_from([20.0, 1000.0]),
+          per_tenant=st.booleans())  # fmt: skip
+    def new_pod(self, max_executions, max_age, per_tenant):
         self.made += 1
         pod = f"p{self.made:03}"
-        self.register(pod, max_executions, max_age)
+        self.register(pod, max_executions, max_age, per_tenant)
         return pod
 
     @rule(target=pods)
@@ -242,14 +82,18 @@ class RegistryMachine(RuleBasedStateMachine):
         if pod in self.model.gone or pod not in self.spent:
             assert self.run(self.registry.announce(pod)) == self.model.announce(pod)
 
-    @rule(pod=pods, max_executions=st.sampled_from([1, 2, 1000]), max_age=st.sampled_from([20.0, 1000.0]))
-    def register(self, pod, max_executions, max_age):
+    @rule(pod=pods, max_executions=st.sampled_from([1, 2, 1000]), max_age=st.sampled_from([20.0, 1000.0]),
+          per_tenant=st.booleans())  # fmt: skip
+    def register(self, pod, max_executions, max_age, per_tenant):
         if pod in self.spent and pod not in self.model.gone | set(self.model.entries):
             return  # Redis was lost since; an operator registers no pod that the cluster does not have
         done = self.run(
-            self.registry.register(pod, f"{pod}:7000", max_executions=max_executions, max_age_seconds=max_age)
-        )
-        assert done == self.model.register(pod, f"{pod}:7000", max_executions, max_age)
+            self.registry.register(
+                pod, f"{pod}:7000",
+                max_executions=max_executions, max_age_seconds=max_age, per_tenant=per_tenant,
+            )
+        )  # fmt: skip
+        assert done == self.model.register(pod, f"{pod}:7000", max_executions, max_age, per_tenant)
 
     @rule(chosen=st.lists(pods, max_size=6, unique=True))
     def heartbeat(self, chosen):
@@ -361,6 +205,18 @@ class RegistryMachine(RuleBasedStateMachine):
         states = [entry.pod.state for entry in self.model.entries.values()]
         counts = {state.value: states.count(state) for state in PodState if state is not PodState.GONE}
         assert self.run(self.registry.counts()) == Counts(**counts)
+
+    @invariant()
+    def they_stand_as_in_the_model(self):
+        standings = self.run(self.registry.standings())
+        assert {id: (s.state, s.marked, s.bound) for id, s in standings.items()} == {
+            id: (
+                entry.pod.state,
+                entry.pod.state is PodState.LEASED and entry.pod.reason is not None,
+                entry.pod.state is PodState.IDLE and entry.bound is not None,
+            )
+            for id, entry in self.model.entries.items()
+        }
 
     @invariant()
     def the_tenants_counts_are_those_of_the_leases(self):

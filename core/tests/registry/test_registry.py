@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from warmpool.errors import QuotaExceeded
-from warmpool.registry import Counts, PodState, Registry, Released, Retirement, connect
+from warmpool.registry import Counts, Demand, Lease, NoPod, PodState, Registry, Released, Retirement, Standing, connect
 
 
 async def test_a_registered_pod_can_be_acquired(pool):
@@ -17,7 +17,7 @@ async def test_a_registered_pod_can_be_acquired(pool):
 
 
 async def test_an_empty_pool_gives_no_lease(pool):
-    assert await pool.acquire() is None
+    assert await pool.acquire() is NoPod.EMPTY
 
 
 async def test_the_pod_that_has_been_idle_longest_is_leased_first(pool):
@@ -115,7 +115,7 @@ async def test_a_tenant_at_its_quota_is_refused_with_the_time_to_wait(pool):
     with pytest.raises(QuotaExceeded) as refused:
         await pool.acquire("acme", quota=2)
     assert refused.value.retry_after > 0
-    assert await pool.acquire("other", quota=2) is not None
+    assert isinstance(await pool.acquire("other", quota=2), Lease)
 
 
 async def test_the_quota_counts_the_leases_of_every_gateway(pool, redis):
@@ -130,15 +130,15 @@ async def test_the_quota_is_of_one_pool(pool, pools):
     other = pools()
     await pool.add("p1")
     await other.add("p1")
-    assert await pool.acquire("acme", quota=1) is not None
-    assert await other.acquire("acme", quota=1) is not None
+    assert isinstance(await pool.acquire("acme", quota=1), Lease)
+    assert isinstance(await other.acquire("acme", quota=1), Lease)
 
 
 async def test_a_release_gives_the_tenant_its_place_back(pool):
     await pool.add("p1")
     await pool.registry.release(await pool.lease("acme"), clean=True)
     assert await pool.tenants() == {}
-    assert await pool.acquire("acme", quota=1) is not None
+    assert isinstance(await pool.acquire("acme", quota=1), Lease)
 
 
 async def test_renewing_moves_the_deadline(pool):
@@ -176,7 +176,7 @@ async def test_registering_a_leased_pod_again_leaves_its_lease_alone(pool):
 
 async def test_an_announced_pod_is_warming_until_it_registers(pool):
     assert await pool.registry.announce("p1")
-    assert await pool.acquire() is None
+    assert await pool.acquire() is NoPod.EMPTY
     assert (await pool.pod("p1")).state is PodState.WARMING
     await pool.add("p1")
     assert (await pool.lease()).pod == "p1"
@@ -314,7 +314,7 @@ async def test_a_pod_is_listed_with_what_is_known_of_it(pool):
 
 async def test_pools_do_not_see_each_other(pool, pools):
     await pool.add("p1")
-    assert await pools().acquire() is None
+    assert await pools().acquire() is NoPod.EMPTY
 
 
 async def test_every_key_of_a_pool_shares_one_hash_tag(pool):

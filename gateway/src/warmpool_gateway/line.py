@@ -5,7 +5,7 @@ Time is a parameter everywhere, in seconds of any one clock.
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from itertools import count, islice, takewhile
 from typing import Final, Generic, TypeVar
 
@@ -59,11 +59,15 @@ class Line(Generic[W]):
             self._end_turn(tenant)
         return True
 
-    def next(self) -> W:
-        """Takes out the waiter whose turn it is. Raises IndexError when nobody waits."""
-        if not self._tenants:
-            raise IndexError("nobody waits")
-        tenant, waiters = next(iter(self._tenants.items()))
+    def next(self, but: Collection[str] = ()) -> W | None:
+        """Takes out the waiter whose turn it is, of other tenants than those; None when no such waits."""
+        tenant = next((tenant for tenant in self._tenants if tenant not in but), None)
+        if tenant is None:
+            return None
+        if tenant != next(iter(self._tenants)):
+            self._tenants.move_to_end(tenant, last=False)
+            self._served_in_turn = 0
+        waiters = self._tenants[tenant]
         waiter, _ = waiters.popitem(last=False)
         self._length -= 1
         self._served_in_turn += 1
@@ -82,7 +86,7 @@ class Line(Generic[W]):
 
     def drain(self) -> list[W]:
         """Everyone, in order; the line is empty then."""
-        return [self.next() for _ in range(self._length)]
+        return [waiter for waiter in iter(self.next, None) if waiter is not None]
 
     def _put(self, tenant: str, waiter: W, weight: int, ticket: int) -> OrderedDict[W, int]:
         waiters = self._tenants.setdefault(tenant, OrderedDict())
@@ -145,6 +149,10 @@ class IdleBelief:
         """We are about to acquire. Returns what `refuted` needs to know if it is in vain."""
         self.likely -= 1
         return self._news
+
+    def unspent(self) -> None:
+        """That acquire found an idle pod, which was for others."""
+        self.likely += 1
 
     def refuted(self, attempt: int) -> None:
         """That acquire found no idle pod: only what we heard since it was sent gives hope."""

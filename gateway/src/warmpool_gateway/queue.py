@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from warmpool.errors import PoolExhausted, RetryLater, Unavailable, WarmpoolError
-from warmpool.registry import Counts, Lease, Registry, Released
+from warmpool.registry import Counts, Lease, NoPod, Registry, Released
 from warmpool.settings import QueueSettings
+from warmpool_gateway.demand import DemandReport
 from warmpool_gateway.line import DrainRate, IdleBelief, Line
 
 ACQUIRES_AT_ONCE: Final = 16  # in flight; what a burst wastes at most on hopes in vain
@@ -64,7 +65,10 @@ class PoolQueue:
         self._gateway = gateway
         self._line: Line[_Waiter] = Line()
         self._belief = IdleBelief()
+        self._barred: set[str] = set()
+        """Tenants for whom the idle pods are no use, being bound to others; until the next news."""
         self._drain = DrainRate()
+        self._demand = DemandReport(registry, gateway, lambda: len(self._line), clock)
         self._away_since: float | None = None
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -78,11 +82,14 @@ class PoolQueue:
 
         Raises PoolExhausted (at once, where the wait cannot meet its deadline), QuotaExceeded, or Unavailable.
         """
+        self._demand.arrived()
         self._admit(ask)
         loop = asyncio.get_running_loop()
         waiter = _Waiter(ask, loop.create_future())
         self._join(waiter)
         self._serve()
+        if self._line:
+            self._demand.waits()
         timer = loop.call_later(ask.deadline - self.clock(), self._expire, waiter)
 
         def leave(_: asyncio.Future[None]) -> None:
@@ -100,16 +107,17 @@ class PoolQueue:
 
     async def release(self, lease: Lease, *, clean: bool) -> Released:
         """Ends a lease and hands the pod on: who is next asks for it on the same round trip. Raises Unavailable."""
+        self._demand.released(lease)
         if not clean:
             return await self._registry.release(lease, clean=False)
         release = self._belief.releasing(self.clock())
-        self._serve()
+        self._serve_anew()
         released = None
         try:
             released = await self._registry.release(lease, clean=True)
         finally:
             self._belief.released(release, idle=released is Released.IDLE)
-            self._serve()
+            self._serve_anew()
         return released
 
     async def run(self) -> None:
@@ -117,6 +125,7 @@ class PoolQueue:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._tick())
+            group.create_task(self._demand.run())
 
     async def aclose(self) -> None:
         """Turns everyone away."""
@@ -130,7 +139,7 @@ class PoolQueue:
         self.counts = await self._registry.counts()
         self._away_since = None
         self._belief.counted(self.counts.idle)
-        self._serve()
+        self._serve_anew()
 
     def _admit(self, ask: Ask) -> None:
         now = self.clock()
@@ -156,9 +165,16 @@ class PoolQueue:
         else:
             self._line.rejoin(ask.tenant, waiter, waiter.ticket, ask.weight)
 
+    def _serve_anew(self) -> None:
+        """After news: a pod may be idle for whom there was none."""
+        self._barred.clear()
+        self._serve()
+
     def _serve(self) -> None:
-        while self._line and self._belief.likely > 0 and self._in_flight < ACQUIRES_AT_ONCE:
-            waiter = self._line.next()
+        while self._belief.likely > 0 and self._in_flight < ACQUIRES_AT_ONCE:
+            waiter = self._line.next(self._barred)
+            if waiter is None:
+                break
             self._in_flight += 1
             self._spawn(self._attempt(waiter, self._belief.attempt()))
         if not self._line:
@@ -171,6 +187,7 @@ class PoolQueue:
             self._in_flight -= 1
         if lease is not None:
             self._drain.served(self.clock())
+            self._demand.leased(lease)
             if waiter.lease.done():
                 await self._give_back(lease)
             else:
@@ -179,9 +196,9 @@ class PoolQueue:
 
     async def _ask(self, waiter: _Waiter, attempt: int) -> Lease | None:
         """Asks the registry once. A waiter that gets nothing is back in the line, or told why not."""
-        ask, lease = waiter.ask, None
+        ask = waiter.ask
         try:
-            lease = await self._registry.acquire(
+            answer = await self._registry.acquire(
                 execution=ask.execution,
                 tenant=ask.tenant,
                 gateway=self._gateway,
@@ -199,11 +216,16 @@ class PoolQueue:
             return None
         else:
             self._away_since = None
-            if lease is None:
+            if isinstance(answer, Lease):
+                return answer
+            if answer is NoPod.BOUND:
+                self._belief.unspent()
+                self._barred.add(ask.tenant)
+            else:
                 self._belief.refuted(attempt)
-        if lease is None and not waiter.lease.done():
+        if not waiter.lease.done():
             self._join(waiter)
-        return lease
+        return None
 
     def _expire(self, waiter: _Waiter) -> None:
         if self._away_since is not None:
@@ -248,7 +270,7 @@ class PoolQueue:
                 async with self._registry.wakeups() as wakeups:
                     async for _ in wakeups:
                         if self._belief.pushed(self.clock()):
-                            self._serve()
+                            self._serve_anew()
             except Exception:  # the tick goes on; without it a bug would cost every caller the service
                 logger.exception("wake-ups of the pool are lost")
             await asyncio.sleep(self._settings.tick_seconds)

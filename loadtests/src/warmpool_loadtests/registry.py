@@ -15,7 +15,7 @@ from typing import Final, TypedDict, TypeVar
 
 from redis.asyncio import Redis
 
-from warmpool.registry import Registry, connect
+from warmpool.registry import Lease, Registry, connect
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ async def _round(redis: Redis, registry: Registry, pairs: int) -> Block:
         await _timed(redis.ping(), block.ping)
         acquiring = registry.acquire(execution="e", tenant="t", gateway="g", hold_seconds=3600, quota=10**6)
         lease = await _timed(acquiring, block.acquire)
-        if lease is None:
+        if not isinstance(lease, Lease):
             raise RuntimeError("the pool is empty: something else uses it")
         await _timed(registry.release(lease, clean=True), block.release)
     block.redis = (await _script_micros(redis) - before) / (2 * pairs)

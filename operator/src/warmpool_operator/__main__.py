@@ -87,8 +87,9 @@ async def _act(chosen: Settings, api: Api, redis: Redis, leader: Leader, health:
 
     with suppress(asyncio.CancelledError):
         async with asyncio.TaskGroup() as group:
+            fenced = api.fenced(leader.leads)
             informer = Informer(api, chosen.operator.namespace, lambda pool: keepers.poke(pool))
-            keepers = Keepers(group, api, informer, make_registry)
+            keepers = Keepers(group, fenced, informer, make_registry, leader.term)
             health.watch(informer, keepers)
             tasks = [
                 group.create_task(until_lost(), name="lease"),

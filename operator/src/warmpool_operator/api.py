@@ -4,7 +4,7 @@ The typed models are left out: building them costs more than everything else tha
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -24,11 +24,19 @@ class ApiError(Exception):
         self.message = message
 
 
-class Api:
-    """One connection pool. `close` it."""
+class NotLeading(ApiError):
+    """Nothing was sent: another operator may lead by now."""
 
-    def __init__(self, api_client: client.ApiClient) -> None:
+    def __init__(self) -> None:
+        super().__init__(403, "NotLeading", "the lease has run out")
+
+
+class Api:
+    """One connection pool. `close` it. Nothing is written while `may_write` says no."""
+
+    def __init__(self, api_client: client.ApiClient, may_write: Callable[[], bool] = lambda: True) -> None:
         self._client = api_client
+        self._may_write = may_write
 
     @classmethod
     async def connect(cls) -> "Api":
@@ -39,6 +47,10 @@ class Api:
         except config.ConfigException:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         return cls(client.ApiClient(configuration))
+
+    def fenced(self, may_write: Callable[[], bool]) -> "Api":
+        """The same connections for whoever may write only while it leads."""
+        return Api(self._client, may_write)
 
     async def close(self) -> None:
         await self._client.close()  # type: ignore[no-untyped-call]
@@ -53,6 +65,8 @@ class Api:
         patch: str | None = None,
     ) -> dict[str, Any]:
         """The object that the server answers with. Raises ApiError."""
+        if method != "GET" and not self._may_write():
+            raise NotLeading
         response = await self._request(method, path, body, query or {}, patch, TIMEOUT_SECONDS)
         try:
             async with response.response:

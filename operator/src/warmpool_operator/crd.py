@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 
 from warmpool.protocol import Limits
-from warmpool_operator.pool import GROUP, KIND, LIMIT_FIELDS, PLURAL, VERSION
+from warmpool_operator.pool import GROUP, KIND, LIMIT_FIELDS, PER_TENANT, PLURAL, SINGLE_USE, VERSION
 
 FILE: Final = Path(__file__).parents[3] / "helm/warmpool/files/crd/sandboxpools.yaml"
 MOST_REPLICAS: Final = 1000
@@ -47,7 +47,7 @@ def definition() -> dict[str, Any]:
                     "labelSelectorPath": ".status.selector",
                 }},
                 "additionalPrinterColumns": [
-                    _column("Desired", "integer", ".spec.replicas"),
+                    _column("Desired", "integer", ".status.desired"),
                     _column("Ready", "integer", ".status.readyReplicas"),
                     _column("Idle", "integer", ".status.idle"), _column("Leased", "integer", ".status.leased"),
                     _column("Status", "string", '.status.conditions[?(@.type=="Ready")].reason'),
@@ -87,8 +87,38 @@ def _spec() -> dict[str, Any]:
         "What the pool should be.",
         {
             "replicas": _integer(
-                "Pods to keep; `kubectl scale` sets it.", default=1, minimum=0, maximum=MOST_REPLICAS, format="int32"
+                "Pods to keep; `kubectl scale` and autoscalers set it. Without effect beside `autoscale`.",
+                default=1, minimum=0, maximum=MOST_REPLICAS, format="int32",
             ),
+            "autoscale": _object(
+                "Sizes the pool by demand: callers that come in a second times the seconds that each holds a pod, and "
+                "those that wait.",
+                {
+                    "min": _integer("Never fewer pods.", default=1, minimum=0, maximum=MOST_REPLICAS),
+                    "max": _integer("Never more pods.", minimum=1, maximum=MOST_REPLICAS),
+                    "spare": _integer("Idle pods beyond demand.", default=1, minimum=0, maximum=MOST_REPLICAS),
+                    "coolDownSeconds": _integer(
+                        "For so long the pool keeps the size that it needed last.", default=300, minimum=0, maximum=86400
+                    ),
+                },
+                required=["max"],
+                **{"x-kubernetes-validations": [{
+                    "rule": "self.min <= self.max",
+                    "message": "autoscale.min must not be above autoscale.max: lower min, or raise max",
+                }]},
+            ),
+            "strategy": _object(
+                "How pods of an older template are replaced; leased ones always finish first.",
+                {
+                    "maxUnavailable": _share("Pods that may be missing meanwhile, rounded down."),
+                    "maxSurge": _share("Pods that there may be beyond the pool's size, rounded up."),
+                },
+                default={},
+            ),
+            "paused": {
+                "type": "boolean", "default": False,
+                "description": "true makes, replaces and scales nothing; leasing goes on.",
+            },
             "image": _text("The sandbox image.", minLength=1, maxLength=1024),
             "imagePullPolicy": _text(
                 "When to pull it.", default="IfNotPresent", enum=["Always", "IfNotPresent", "Never"]
@@ -104,6 +134,11 @@ def _spec() -> dict[str, Any]:
                 {
                     "maxExecutions": _integer("Executions a pod serves; 1 is single use.", default=1000, minimum=1),
                     "maxAgeSeconds": _integer("Age at which an idle pod is replaced.", default=3600, minimum=1),
+                    "mode": _text(
+                        "`reuse`: a pod that is verified clean serves anyone. `tenant`: it serves its first tenant "
+                        "only. `single-use`: one execution, whatever maxExecutions says.",
+                        default="reuse", enum=["reuse", PER_TENANT, SINGLE_USE],
+                    ),
                 },
                 default={},
             ),
@@ -141,6 +176,14 @@ def _spec() -> dict[str, Any]:
             }],
         },
     )  # fmt: skip
+
+
+def _share(description: str) -> dict[str, Any]:
+    return {
+        "description": f"{description} A number, or a percentage of the replicas.", "default": "25%",
+        "anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True,
+        "minimum": 0, "maximum": MOST_REPLICAS, "pattern": "^(100|[1-9]?[0-9])%$", "maxLength": 4,
+    }
 
 
 def _resources() -> dict[str, Any]:
@@ -203,6 +246,7 @@ def _template() -> dict[str, Any]:
 
 def _status() -> dict[str, Any]:
     counts = {
+        "desired": "Pods that there should be: spec.replicas, or what demand asks for.",
         "replicas": "Pods that live.", "readyReplicas": "Pods that passed their probe and answer.",
         "updatedReplicas": "Pods of the present template.", "warming": "Pods that do not serve yet.",
         "idle": "Pods in wait for a lease; some seconds old.", "leased": "Pods that run a program; some seconds old.",
@@ -226,7 +270,8 @@ def _status() -> dict[str, Any]:
             "conditions": {
                 "type": "array", "items": condition, "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["type"],
-                "description": "Ready: as many pods serve as are wanted. Confined: they passed their probe.",
+                "description": "Ready: as many pods serve as are wanted. Progressing: it gets there, or is there. "
+                               "Degraded: pods do not come up. Confined: they passed their probe.",
             },
         },
     )  # fmt: skip

@@ -19,6 +19,8 @@ CHUNK: Final = 500
 WATCH_SECONDS: Final = 300
 SILENCE_SECONDS: Final = 75.0
 """A bookmark comes about once a minute; a watch that says less is dead, though its connection may not know."""
+UNSCHEDULABLE: Final = "Unschedulable"
+EXIT_0: Final = "Exit0"
 BACK_OFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class Pod:
     ready: bool
     ip: str
     deleting: bool
+    created: str = ""
+    """RFC 3339 in UTC: sorts by time."""
     trouble: str | None = None
     """Why it does not come up, or ended, in Kubernetes' own word: `ImagePullBackOff`, `Unschedulable`, `Exit3`."""
     message: str = ""
@@ -59,6 +63,7 @@ class Pod:
             ready=conditions.get("Ready", {}).get("status") == "True",
             ip=status.get("podIP", ""),
             deleting="deletionTimestamp" in meta,
+            created=meta.get("creationTimestamp", ""),
             trouble=trouble,
             message=message,
         )
@@ -74,17 +79,17 @@ def _trouble(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> tuple[
             return waiting["reason"], waiting.get("message", "")
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
-        return scheduled.get("reason", "Unschedulable"), scheduled.get("message", "")
+        return scheduled.get("reason", UNSCHEDULABLE), scheduled.get("message", "")
     if status.get("phase") == "Failed":
         return status.get("reason", "Failed"), status.get("message", "")
     return None, ""
 
 
 class Informer:
-    """`pods` is by name; `changed` is called with a pool's name after each change of one of its pods."""
+    """Pods by pool and name; `changed` is called with a pool's name after each change of one of its pods."""
 
     def __init__(self, api: Api, namespace: str, changed: Callable[[str], None]) -> None:
-        self.pods: dict[str, Pod] = {}
+        self._pools: dict[str, dict[str, Pod]] = {}
         self.synced = asyncio.Event()
         self.heard_at = time.monotonic()
         self._api = api
@@ -108,22 +113,23 @@ class Informer:
                     failures += 1
                     await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311
 
-    def of_pool(self, pool: str) -> list[Pod]:
-        return [pod for pod in self.pods.values() if pod.pool == pool]
+    def of_pool(self, pool: str) -> Mapping[str, Pod]:
+        """By name. What is under way changes it: take a copy before an await."""
+        return self._pools.get(pool, {})
 
     async def _list(self) -> str:
-        found: dict[str, Pod] = {}
+        found: dict[str, dict[str, Pod]] = {}
         query = {"labelSelector": self._selector, "limit": str(CHUNK)}
         while True:
             page = await self._api.call("GET", self._path, query=query)
             for item in page["items"]:
                 pod = Pod.from_object(item)
-                found[pod.name] = pod
+                found.setdefault(pod.pool, {})[pod.name] = pod
             if not page["metadata"].get("continue"):
                 break
             query["continue"] = page["metadata"]["continue"]
-        pools = {pod.pool for pod in (*self.pods.values(), *found.values())}
-        self.pods = found
+        pools = {*self._pools, *found}
+        self._pools = found
         self.heard_at = time.monotonic()
         self.synced.set()
         for pool in pools:
@@ -152,8 +158,9 @@ class Informer:
         return version
 
     def _take(self, kind: str, pod: Pod) -> None:
+        pods = self._pools.setdefault(pod.pool, {})
         if kind == "DELETED":
-            self.pods.pop(pod.name, None)
+            pods.pop(pod.name, None)
         else:
-            self.pods[pod.name] = pod
+            pods[pod.name] = pod
         self._changed(pod.pool)

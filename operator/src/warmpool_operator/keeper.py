@@ -1,99 +1,72 @@
-"""Keeps one pool: gather, plan, act, say. All its I/O is here and in `act`; what is to be done is decided in `plan`."""
+"""Keeps one pool: gather, plan, act, say. What is to be done is decided in `plan`, what is said in `status`."""
 
 import asyncio
 import logging
-import secrets
-import string
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from warmpool.errors import RetryLater
-from warmpool.registry import Counts, Registry
-from warmpool.registry.pods import Pod as RegisteredPod
+from warmpool.registry import Counts, PodState, Registry, Standing
 from warmpool_operator import metrics
-from warmpool_operator.api import MERGE_PATCH, Api, ApiError
-from warmpool_operator.informer import Informer, Pod
-from warmpool_operator.manifest import PORT, pod_manifest
-from warmpool_operator.plan import (
-    Action,
-    Create,
-    Delete,
-    Desired,
-    Forget,
-    Known,
-    Observed,
-    Reason,
-    Register,
-    Retire,
-    plan,
-)
-from warmpool_operator.pool import GROUP, PLURAL, VERSION, SandboxPool
-from warmpool_operator.status import BELOW_FLOOR, Publisher, Trouble, status, trouble
+from warmpool_operator.act import Actor
+from warmpool_operator.api import Api
+from warmpool_operator.demand import FORGOTTEN_SECONDS, Load, Meter, Size
+from warmpool_operator.informer import EXIT_0, Informer, Pod
+from warmpool_operator.observe import Expectations, Observed
+from warmpool_operator.pace import Pace
+from warmpool_operator.plan import Desired, plan
+from warmpool_operator.pool import SandboxPool
+from warmpool_operator.say import Speaker
+from warmpool_operator.status import BELOW_FLOOR, TEMPLATE_AT_FAULT, Trouble, View, trouble
 
 TICK_SECONDS: Final = 1.0
-"""The slowest look: for what the registry retires, which no event of the cluster tells."""
-COALESCE_SECONDS: Final = 0.05
+"""The slowest look: for what falls silent or expires, which nobody tells."""
+COALESCE_SECONDS: Final = 0.02
+"""Between two looks: what happens at once is dealt with at once."""
+SHARE: Final = 20
+"""A pool of thousands is looked at less often, so that looking takes no more than a twentieth of a processor."""
+MOST_SECONDS: Final = 2.0
 HEARTBEAT_SECONDS: Final = 5.0
-EXPECT_SECONDS: Final = 60.0
-"""For which a pod that was made counts though the watch has not shown it."""
-AT_ONCE: Final = 20
-"""Pods made in one pass: a pass later the first failure has been seen."""
-BACK_OFF_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-EVENT_SECONDS: Final = 60.0
-"""Between two events of one reason."""
-_ALPHABET: Final = string.ascii_lowercase + string.digits
+DRAIN_SECONDS: Final = 30.0
+"""Beyond an execution's wall limit, for which a deleted pool waits for its leased pods."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class BackOff:
-    """After pods that failed before they ever served, or that the API server refused."""
-
-    failures: int = 0
-    until: float = 0.0
-    refused: Trouble | None = None
-    floor: Trouble | None = None
-    seen: set[str] = field(default_factory=set)
-
-    def failed(self, now: float) -> None:
-        self.until = now + BACK_OFF_SECONDS[min(self.failures, len(BACK_OFF_SECONDS) - 1)]
-        self.failures += 1
-
-    def succeeded(self) -> None:
-        self.failures, self.until, self.refused, self.floor = 0, 0.0, None, None
 
 
 class Keeper:
     """One pool's task. `update` hands it the pool, `poke` says that something of it changed."""
 
     def __init__(
-        self, api: Api, informer: Informer, registry: Registry, pool: SandboxPool,
-        clock: Callable[[], float] = time.monotonic,
+        self, api: Api, informer: Informer, registry: Registry, pool: SandboxPool, *, term: int = 0,
+        clock: Callable[[], float] = time.monotonic, cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:  # fmt: skip
         self.pool = pool
         self.gone = asyncio.Event()
         """Set once a deleted pool has no pod and no key any more."""
         self.passed_at = clock()
-        self._api = api
         self._informer = informer
         self._registry = registry
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self._dirty = asyncio.Event()
-        self._expected: dict[str, float] = {}
-        self._deleted: dict[str, float] = {}
-        self._back_off = BackOff()
-        self._publisher = Publisher()
-        self._beat_at = 0.0
-        self._told: dict[str, float] = {}
+        self._expectations = Expectations()
+        self._actor = Actor(api, registry, self._expectations, term, clock)
+        self._speaker = Speaker(api, clock)
+        self._meter = Meter()
+        self._size: Size | None = None
+        self._desired = pool.replicas
+        self._failed: set[str] = set()
+        """Uids of pods whose end has been counted."""
+        self._floor: Trouble | None = None
+        self._beat_at = -HEARTBEAT_SECONDS
+        self._drains_until: float | None = None
 
     def update(self, pool: SandboxPool) -> None:
         if pool.generation != self.pool.generation:
-            self._back_off = BackOff()  # what was wrong may be mended
+            self._actor.pace = Pace()  # what was wrong may be mended
+            self._floor = None
         self.pool = pool
         self.poke()
 
@@ -103,175 +76,141 @@ class Keeper:
     async def run(self) -> None:
         """Until cancelled, or until a deleted pool is gone."""
         await self._informer.synced.wait()
-        while not self.gone.is_set():
-            self._dirty.clear()
-            with metrics.pass_time.labels(pool=self.pool.name).time():
-                await self._pass()
-            self.passed_at = self._clock()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_SECONDS):
-                    await self._dirty.wait()
-            await asyncio.sleep(COALESCE_SECONDS)
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(self._listen())
+            while not self.gone.is_set():
+                self._dirty.clear()
+                began = self._cpu_clock()
+                with metrics.pass_time.labels(pool=self.pool.name).time():
+                    await self._pass()
+                self.passed_at = self._clock()
+                rest = SHARE * (self._cpu_clock() - began)
+                await asyncio.sleep(min(MOST_SECONDS, max(COALESCE_SECONDS, rest)))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_SECONDS):
+                        await self._dirty.wait()
+            listening.cancel()
+
+    async def _listen(self) -> None:
+        """Pods that are to be replaced, and callers that wait, are told of by the registry."""
+        async with self._registry.changes() as changes:
+            async for _ in changes:
+                self.poke()
 
     async def _pass(self) -> None:
-        pods = self._informer.of_pool(self.pool.name)
-        self._note(pods)
-        counts: Counts | None = None
+        read = await self._read_registry()
+        pods = dict(self._informer.of_pool(self.pool.name))
+        now = self._clock()
+        self._expectations.see(pods.values(), now)
+        self._note_ends(pods.values(), now)
+        why = trouble([pod for pod in pods.values() if self._is_current(pod)], self._actor.pace.trouble)
+        if read is not None:
+            standings, load = read
+            self._desired = self._replicas(standings, load, now)
+            await self._work(pods, standings, load, why, now)
+        counts = await self._counts()
+        if counts is None and self._is_overdue(now):
+            await self._actor.abandon(self.pool, pods)
+            if not pods:
+                self.gone.set()  # its keys are left to whoever empties that Redis
+        await self._say(pods, counts, why)
+
+    async def _read_registry(self) -> tuple[Mapping[str, Standing], Load] | None:
+        """None while Redis is away."""
         try:
-            await self._beat(pods)
-            known = {pod.id: pod for pod in await self._registry.pods()}
-            for action in plan(self._desired(), self._observed(pods, known)):
-                await self._act(action)
-            counts = await self._registry.counts()
-            if self.pool.deleting and not pods and not self._expected:
+            await self._beat()
+            await self._actor.make_sure(self.pool)
+            standings = await self._registry.standings()
+            needed = self.pool.autoscale or self.pool.per_tenant
+            demands = await self._registry.demands(FORGOTTEN_SECONDS) if needed else {}
+        except RetryLater as fault:
+            log.warning("pool %s: %s", self.pool.name, fault)
+            return None
+        return standings, self._meter.read(demands, self._clock())
+
+    async def _work(
+        self, pods: Mapping[str, Pod], standings: Mapping[str, Standing], load: Load, why: Trouble | None, now: float
+    ) -> None:
+        pace, failing = self._actor.pace, why is not None and why.reason in TEMPLATE_AT_FAULT
+        observed = Observed(
+            pods=list(pods.values()), registry=standings, waiting=load.waiting, failing=failing,
+            expected=self._expectations.made, deleted=self._expectations.deleted,
+            may_create=0 if self._expectations.unsure else pace.may_create(self._on_their_way(pods.values()), now),
+        )  # fmt: skip
+        autoscale = self.pool.autoscale
+        desired = Desired(
+            replicas=self._desired, template=self.pool.template_hash, paused=self.pool.paused,
+            most=autoscale.most if autoscale else None,
+            max_surge=self.pool.max_surge(self._desired), max_unavailable=self.pool.max_unavailable(self._desired),
+        )  # fmt: skip
+        try:
+            await self._actor.do(self.pool, plan(desired, observed), pods, standings)
+            if self.pool.deleting and not pods and not self._expectations.made:
                 await self._registry.destroy()
                 self.gone.set()
         except RetryLater as fault:
             log.warning("pool %s: %s", self.pool.name, fault)
-        await self._say(pods, counts)
 
-    def _desired(self) -> Desired:
-        return Desired(replicas=self.pool.replicas, template=self.pool.template_hash)
-
-    def _observed(self, pods: list[Pod], known: dict[str, RegisteredPod]) -> Observed:
-        resting = self._clock() < self._back_off.until
-        return Observed(
-            pods=pods,
-            registry={
-                name: Known(state=pod.state, going=pod.reason is not None, idle_since=pod.registered_at)
-                for name, pod in known.items()
-            },
-            expected=frozenset(self._expected),
-            deleted=frozenset(self._deleted),
-            may_create=0 if resting else 1 if self._back_off.failures else AT_ONCE,
-        )
-
-    def _note(self, pods: list[Pod]) -> None:
-        """What has been seen is expected no more; a pod that failed before it served makes us slower."""
-        now = self._clock()
-        names, uids = {pod.name for pod in pods}, {pod.uid for pod in pods}
-        self._expected = {n: end for n, end in self._expected.items() if n not in names and end > now}
-        self._deleted = {uid: end for uid, end in self._deleted.items() if uid in uids and end > now}
-        for pod in pods:
-            if pod.dead and pod.trouble != "Exit0" and pod.uid not in self._back_off.seen:
-                self._back_off.seen.add(pod.uid)
-                self._back_off.failed(now)
-                cause = trouble([pod], None)
-                self._back_off.refused = cause
-                if pod.trouble == BELOW_FLOOR:
-                    self._back_off.floor = cause
-        self._back_off.seen &= uids
-
-    async def _beat(self, pods: list[Pod]) -> None:
+    async def _beat(self) -> None:
         """Before the first reap, so that an operator which comes late does not find everything silent."""
         if self._clock() - self._beat_at < HEARTBEAT_SECONDS:
             return
-        alive = [pod.name for pod in pods if pod.ready and not pod.deleting and not pod.dead]
-        await self._registry.heartbeat(alive)
+        pods = self._informer.of_pool(self.pool.name).values()
+        await self._registry.heartbeat([pod.name for pod in pods if pod.ready and not pod.deleting and not pod.dead])
         self._beat_at = self._clock()
         await self._registry.reap()
 
-    async def _act(self, action: Action) -> None:
-        name = self.pool.name
-        match action:
-            case Create(count):
-                await self._create(count)
-            case Register(pod):
-                if await self._registry.register(
-                    pod.name, _address(pod.ip),
-                    max_executions=self.pool.max_executions, max_age_seconds=self.pool.max_age_seconds,
-                ):  # fmt: skip
-                    self._back_off.succeeded()
-            case Retire(pod_name, reason):
-                if await self._registry.retire(pod_name, reason):
-                    metrics.retired.labels(pool=name, reason=reason).inc()
-                elif reason is Reason.UNPROVEN and pod_name in self._informer.pods:
-                    # The registry takes it for gone and will never hand it out: it was forgotten before it was seen.
-                    await self._act(Delete(self._informer.pods[pod_name], reason))
-            case Delete(pod, reason):
-                await self._delete(pod)
-                metrics.deleted.labels(pool=name, reason=reason).inc()
-            case Forget(pod_name):
-                await self._registry.remove(pod_name)
-
-    async def _create(self, count: int) -> None:
-        """Announced first: a pod that the registry knows as warming was provably never leased."""
-        for _ in range(count):
-            name = f"{self.pool.name}-{''.join(secrets.choice(_ALPHABET) for _ in range(8))}"
-            await self._registry.announce(name)
-            self._expected[name] = self._clock() + EXPECT_SECONDS
-            try:
-                await self._api.call("POST", self._path("pods"), pod_manifest(self.pool, name))
-            except (ApiError, ValueError) as fault:
-                if isinstance(fault, ApiError) and fault.status in (0, 409, 504):
-                    return  # it may exist: the watch will tell, and until then it counts
-                del self._expected[name]
-                await self._registry.remove(name)
-                self._back_off.failed(self._clock())
-                self._back_off.refused = _refusal(fault)
-                return
-            metrics.created.labels(pool=self.pool.name).inc()
-
-    async def _delete(self, pod: Pod) -> None:
-        options = {"preconditions": {"uid": pod.uid}}
+    async def _counts(self) -> Counts | None:
+        if self.gone.is_set():
+            return None
         try:
-            await self._api.call("DELETE", f"{self._path('pods')}/{pod.name}", options)
-        except ApiError as fault:
-            if fault.status not in (404, 409):
-                log.warning("deleting %s: %s", pod.name, fault)
-                return
-        self._deleted[pod.uid] = self._clock() + EXPECT_SECONDS
+            return await self._registry.counts()
+        except RetryLater:
+            return None
 
-    async def _say(self, pods: list[Pod], counts: Counts | None) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        why = trouble(pods, self._back_off.refused)
-        said = status(self.pool, pods, counts, why, self._back_off.floor, now)
+    def _replicas(self, standings: Mapping[str, Standing], load: Load, now: float) -> int:
+        autoscale = self.pool.autoscale
+        if autoscale is None:
+            self._size = None
+            return self.pool.replicas
+        states = [standing.state for standing in standings.values()]
+        if self._size is None:  # an operator that takes over goes on with what there is
+            serving = states.count(PodState.IDLE) + states.count(PodState.LEASED) + states.count(PodState.WARMING)
+            self._size = Size.starting_at(serving, now)
+        return self._size.of(autoscale, load, states.count(PodState.LEASED), now)
+
+    def _note_ends(self, pods: Iterable[Pod], now: float) -> None:
+        """A pod that failed makes the pool slower, once."""
+        failed = {pod.uid: pod for pod in pods if pod.dead and pod.trouble != EXIT_0 and self._is_current(pod)}
+        for uid, pod in failed.items():
+            if uid not in self._failed and (cause := trouble([pod], None)):
+                self._actor.pace.failed(cause, now)
+                if pod.trouble == BELOW_FLOOR:
+                    self._floor = cause
+        self._failed = set(failed)
+
+    def _is_current(self, pod: Pod) -> bool:
+        return pod.template == self.pool.template_hash
+
+    def _on_their_way(self, pods: Iterable[Pod]) -> int:
+        """Pods of the present template that are not ready yet."""
+        started = [pod for pod in pods if self._is_current(pod) and not (pod.ready or pod.dead or pod.deleting)]
+        return len(started) + len(self._expectations.made)
+
+    def _is_overdue(self, now: float) -> bool:
+        """Whether a deleted pool has waited for its leased pods for longer than any lease lasts."""
+        if not self.pool.deleting:
+            return False
+        if self._drains_until is None:
+            self._drains_until = now + self.pool.limits.wall_seconds + DRAIN_SECONDS
+        return now >= self._drains_until
+
+    async def _say(self, pods: Mapping[str, Pod], counts: Counts | None, why: Trouble | None) -> None:
         metrics.pods(self.pool.name, counts)
-        if self.gone.is_set() or not self._publisher.due(said, self._clock()):
-            return
-        path = f"/apis/{GROUP}/{VERSION}/namespaces/{self.pool.namespace}/{PLURAL}/{self.pool.name}/status"
-        try:
-            await self._api.call("PATCH", path, {"status": said}, patch=MERGE_PATCH)
-        except ApiError as fault:
-            if fault.status != 404:
-                log.warning("status of %s: %s", self.pool.name, fault)
-            return
-        self._publisher.done(said)
-        for condition in said["conditions"]:
-            await self._tell(condition)
-
-    async def _tell(self, condition: dict[str, Any]) -> None:
-        """An event where a person should know: once for each reason and minute."""
-        reason, now = condition["reason"], self._clock()
-        quiet = reason in ("NoPodYet", "ProbePassed", "PodsStarting", "RollingOut", "Draining")
-        if quiet or now - self._told.get(reason, -EVENT_SECONDS) < EVENT_SECONDS:
-            return
-        self._told[reason] = now
-        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        event = {
-            "apiVersion": "v1", "kind": "Event",
-            "metadata": {"generateName": f"{self.pool.name}.", "namespace": self.pool.namespace},
-            "involvedObject": self.pool.reference, "reason": reason, "message": condition["message"],
-            "type": "Normal" if condition["status"] == "True" else "Warning",
-            "source": {"component": "warmpool-operator"}, "firstTimestamp": moment, "lastTimestamp": moment, "count": 1,
-        }  # fmt: skip
-        try:
-            await self._api.call("POST", self._path("events"), event)
-        except ApiError as fault:
-            log.warning("event %s of %s: %s", reason, self.pool.name, fault)
-
-    def _path(self, kind: str) -> str:
-        return f"/api/v1/namespaces/{self.pool.namespace}/{kind}"
-
-
-def _address(ip: str) -> str:
-    return f"[{ip}]:{PORT}" if ":" in ip else f"{ip}:{PORT}"
-
-
-def _refusal(fault: ApiError | ValueError) -> Trouble:
-    """The API server's words, with the pool's reason for them."""
-    if isinstance(fault, ValueError):
-        return Trouble("InvalidLimits", str(fault))
-    if "exceeded quota" in fault.message:
-        return Trouble("QuotaExceeded", fault.message)
-    return Trouble("PodsForbidden" if fault.status in (401, 403) else "PodsRefused", fault.message)
+        metrics.wanted.labels(pool=self.pool.name).set(self._desired)
+        if not self.gone.is_set():
+            view = View(
+                pool=self.pool, desired=self._desired, pods=list(pods.values()), counts=counts, why=why,
+                floor=self._floor,
+            )  # fmt: skip
+            await self._speaker.say(view)

@@ -5,6 +5,7 @@ Leasing of pods never waits for this: gateways go on without any operator.
 
 import asyncio
 import logging
+import math
 import time
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,6 +15,8 @@ from warmpool_operator.api import Api, ApiError
 
 LEASE_SECONDS: Final = 12
 RENEW_SECONDS: Final = 3.0
+MARGIN_SECONDS: Final = 3.0
+"""Before the others may take over nothing more is written: a request may be on its way for that long."""
 TRY_SECONDS: Final = 2.0
 """Take-over after a crash takes the lease's rest and one try: at most 14 s."""
 
@@ -30,6 +33,13 @@ class Leader:
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.lease_namespace}/leases"
         self._observed: tuple[Any, Any] = (None, None)
         self._observed_at = 0.0
+        self._leads_until = -math.inf
+        self.term = 0
+        """Grows from one leader to the next: the revision of the write that took the lease."""
+
+    def leads(self) -> bool:
+        """Whether nobody else can have taken the lease yet, by this machine's own clock."""
+        return time.monotonic() < self._leads_until
 
     async def acquire(self) -> None:
         """Returns once this candidate leads."""
@@ -44,14 +54,12 @@ class Leader:
 
     async def hold(self) -> None:
         """Renews; returns once the lease is lost, or could not be renewed before others may take it."""
-        renewed = time.monotonic()
-        while time.monotonic() - renewed < LEASE_SECONDS - RENEW_SECONDS:
+        while self.leads():
             await asyncio.sleep(RENEW_SECONDS)
-            started = time.monotonic()
             try:
                 if not await self._try():
+                    self._leads_until = -math.inf
                     return
-                renewed = started
             except ApiError as fault:
                 log.warning("lease %s: %s", self._name, fault)
 
@@ -67,6 +75,7 @@ class Leader:
 
     async def _try(self) -> bool:
         """Takes or renews the lease; its resource version lets one writer win."""
+        started = time.monotonic()
         try:
             lease = await self._api.call("GET", f"{self._path}/{self._name}")
         except ApiError as fault:
@@ -79,7 +88,7 @@ class Leader:
         spec = lease["spec"]
         if spec.get("holderIdentity") not in (self._identity, "", None) and not self._expired(spec):
             return False
-        taken = spec.get("holderIdentity") != self._identity
+        taken = spec.get("holderIdentity") != self._identity or not self.term  # a process that starts again has none
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         lease["spec"] = spec | {
             "holderIdentity": self._identity, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now,
@@ -88,13 +97,16 @@ class Leader:
         }  # fmt: skip
         known = "resourceVersion" in lease["metadata"]
         try:
-            await self._api.call(
+            written = await self._api.call(
                 "PUT" if known else "POST", f"{self._path}/{self._name}" if known else self._path, lease
             )
         except ApiError as fault:
             if fault.status == 409:  # another was first
                 return False
             raise
+        if taken:
+            self.term = int(written["metadata"]["resourceVersion"])
+        self._leads_until = started + LEASE_SECONDS - MARGIN_SECONDS
         return True
 
     def _expired(self, spec: dict[str, Any]) -> bool:

@@ -14,6 +14,12 @@ retired = Counter("warmpool_operator_pods_retired_total", "Pods that the operato
 pass_time = Histogram(
     "warmpool_operator_pass_seconds", "One look at a pool with all that follows.", ["pool"], buckets=_PASS_SECONDS
 )
+drift = Counter(
+    "warmpool_operator_drift_total",
+    "Pods about which cluster and registry did not agree: `unknown` ones serve, `vanished` ones are no more.",
+    ["pool", "kind"],
+)
+wanted = Gauge("warmpool_pool_desired", "Pods that a pool should have.", ["pool"])
 leads = Gauge("warmpool_operator_leads", "1 while this operator acts.")
 _pods = Gauge("warmpool_pool_pods", "Pods of a pool by their state in the registry.", ["pool", "state"])
 

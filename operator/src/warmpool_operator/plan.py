@@ -3,16 +3,13 @@
 The cluster says which pods exist, the registry which of them serve. What neither can prove to be unused is retired.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
-from warmpool.registry import PodState
-from warmpool_operator.informer import Pod
-
-SURGE_SHARE: Final = 4
-"""A quarter of the pool may be made beyond its size, or be missing, while a new template is rolled out."""
+from warmpool.registry import PodState, Standing
+from warmpool_operator.informer import UNSCHEDULABLE, Pod
+from warmpool_operator.observe import Observed
 
 
 class Reason(StrEnum):
@@ -20,10 +17,14 @@ class Reason(StrEnum):
 
     SCALED_DOWN = "ScaledDown"
     TEMPLATE_CHANGED = "TemplateChanged"
+    BOUND_ELSEWHERE = "BoundElsewhere"
+    """Idle for one tenant, while callers of others wait."""
     POD_DELETED = "PodDeleted"
     POD_ENDED = "PodEnded"
     UNPROVEN = "Unproven"
     """It can serve, and the registry does not know it: it was lost, and a program may run there."""
+    ABANDONED = "Abandoned"
+    """Its pool is deleted, and Redis does not say whether it is leased."""
     RETIRED = "Retired"
     """The registry said so."""
 
@@ -69,47 +70,44 @@ Action = Create | Register | Retire | Delete | Forget
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
     replicas: int
+    """At this moment: of a pool that scales itself, what demand asks for."""
     template: str
+    most: int | None = None
+    """Pods that there may ever be, `max_surge` on top, those that end included; by default `replicas`."""
+    max_surge: int = 1
+    """Pods beyond `replicas` while a new template is rolled out."""
+    max_unavailable: int = 1
+    """Pods of `replicas` that may be missing meanwhile."""
+    paused: bool = False
+    """No pod is made or replaced, and none goes for the pool's size; the rest of the work goes on."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """A pod as the registry has it."""
-
-    state: PodState
-    going: bool = False
-    """Leased, and to retire at its release."""
-    idle_since: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
-    pods: Sequence[Pod]
-    registry: Mapping[str, Known]
-    expected: frozenset[str] = frozenset()
-    """Names of pods that were made and have not been seen yet."""
-    deleted: frozenset[str] = frozenset()
-    """Uids of pods whose deletion was asked for and has not been seen yet."""
-    may_create: int = 0
-    """By the back-off after failures, and the bound on what is made at once."""
+    @property
+    def limit(self) -> int:
+        return max(self.replicas, self.most or 0) + self.max_surge
 
 
 def plan(desired: Desired, observed: Observed) -> list[Action]:
     """Idempotent: nothing is planned again that is under way."""
-    here = [pod for pod in observed.pods if pod.uid not in observed.deleted]
     actions: list[Action] = []
     serving: list[Pod] = []
-    for pod in here:
+    taken = 0
+    for pod in observed.pods:
+        taken += not pod.dead
+        if pod.uid in observed.deleted:
+            continue
         known = observed.registry.get(pod.name)
         actions += _of_one(pod, known)
         if not pod.deleting and not pod.dead and not _goes(pod, known):
             serving.append(pod)
-    names = {pod.name for pod in observed.pods} | observed.expected
-    actions += [Forget(name) for name in observed.registry if name not in names]
-    return actions + _size(desired, observed, serving)
+    names = {pod.name for pod in observed.pods}
+    actions += [Forget(name) for name in observed.registry if name not in names and name not in observed.expected]
+    if desired.paused:
+        return actions
+    unseen = len(observed.expected - names)
+    return actions + _size(desired, observed, serving, unseen, desired.limit - taken - unseen)
 
 
-def _of_one(pod: Pod, known: Known | None) -> list[Action]:
+def _of_one(pod: Pod, known: Standing | None) -> list[Action]:
     state = known.state if known else None
     if pod.dead:
         forget: list[Action] = [Forget(pod.name)] if known else []
@@ -126,51 +124,70 @@ def _of_one(pod: Pod, known: Known | None) -> list[Action]:
     return []
 
 
-def _takes_leases(known: Known) -> bool:
-    return known.state is not PodState.RETIRING and not known.going
+def _takes_leases(known: Standing) -> bool:
+    return known.state is not PodState.RETIRING and not known.marked
 
 
-def _goes(pod: Pod, known: Known | None) -> bool:
+def _goes(pod: Pod, known: Standing | None) -> bool:
     if known is None:
         return pod.ready  # about to be retired as unproven
-    return known.state is PodState.RETIRING or known.going
+    return known.state is PodState.RETIRING or known.marked
 
 
-def _size(desired: Desired, observed: Observed, serving: Sequence[Pod]) -> list[Action]:
+def _size(desired: Desired, observed: Observed, serving: Sequence[Pod], unseen: int, places: int) -> list[Action]:
+    """`places` are pods that may still be made before the pool is at its limit."""
     current = [pod for pod in serving if pod.template == desired.template]
     outdated = [pod for pod in serving if pod.template != desired.template]
-    made = len(current) + len(observed.expected - {pod.name for pod in observed.pods})
-    spare = max(1, desired.replicas // SURGE_SHARE) if outdated else 0
-    room = desired.replicas + spare - made - len(outdated)
-    create = min(desired.replicas - made, room, observed.may_create)
+    made = len(current) + unseen
+    surge = desired.max_surge if outdated else 0
+    room = desired.replicas + surge - made - len(outdated)
+    create = min(desired.replicas - made, room, places, observed.may_create)
+    if any(pod.trouble == UNSCHEDULABLE for pod in serving):
+        create = 0  # those that are there already wait for a node, and tell whoever adds nodes
+    surplus = max(0, len(current) - desired.replicas)
+    by_loss = _in_order_of_loss(current, observed)
     actions: list[Action] = [Create(create)] if create > 0 else []
     actions += [Retire(pod.name, Reason.TEMPLATE_CHANGED) for pod in _replaceable(desired, observed, current, outdated)]
-    surplus = _in_order_of_loss(current, observed)[: max(0, len(current) - desired.replicas)]
-    return actions + [Retire(pod.name, Reason.SCALED_DOWN) for pod in surplus]
+    actions += [Retire(pod.name, Reason.SCALED_DOWN) for pod in by_loss[:surplus]]
+    bound = _bound_elsewhere(desired, observed, by_loss[surplus:])
+    return actions + [Retire(pod.name, Reason.BOUND_ELSEWHERE) for pod in bound]
 
 
 def _replaceable(
     desired: Desired, observed: Observed, current: Sequence[Pod], outdated: Sequence[Pod]
 ) -> Sequence[Pod]:
-    """Those that cannot serve yet at once; of the others as many as the pool can be without. Leased ones stay."""
-    order = [pod for pod in _in_order_of_loss(outdated, observed) if _state(pod, observed) is not PodState.LEASED]
+    """Those that cannot serve yet at once; of the others as many as the pool can be without, leased ones last and at
+    their release. While pods of the new template come to nothing only what is too many anyway."""
+    order = _in_order_of_loss(outdated, observed)
+    if observed.failing:
+        return order[: max(0, len(outdated) + len(current) - desired.replicas - desired.max_surge)]
     unready = [pod for pod in order if not pod.ready]
-    able = sum(_state(pod, observed) in (PodState.IDLE, PodState.LEASED) for pod in (*current, *outdated))
-    least = desired.replicas - max(1, desired.replicas // SURGE_SHARE)
     ready = [pod for pod in order if pod.ready]
-    return [*unready, *ready[: max(0, able - max(0, least))]]
+    able = sum(_state(pod, observed) in (PodState.IDLE, PodState.LEASED) for pod in (*current, *outdated))
+    least = max(0, desired.replicas - desired.max_unavailable)
+    return [*unready, *ready[: max(0, able - least)]]
+
+
+def _bound_elsewhere(desired: Desired, observed: Observed, current: Sequence[Pod]) -> Sequence[Pod]:
+    """Callers that wait while every idle pod is another tenant's need fresh ones, as many as are not on their way."""
+    if not observed.waiting:
+        return []
+    standings = {pod.name: observed.registry.get(pod.name) for pod in current}
+    bound = [pod for pod in current if (standing := standings[pod.name]) and standing.bound]
+    leased = sum(bool(standing and standing.state is PodState.LEASED) for standing in standings.values())
+    fresh = desired.replicas - leased - len(bound)
+    return bound[: max(0, observed.waiting - fresh)]
 
 
 def _in_order_of_loss(pods: Sequence[Pod], observed: Observed) -> list[Pod]:
-    """What can be done without first: not serving yet, then idle for long, then leased."""
-
-    def rank(pod: Pod) -> tuple[int, float, str]:
-        known = observed.registry.get(pod.name)
-        state = known.state if known else PodState.WARMING
-        order = {PodState.IDLE: 1, PodState.LEASED: 2}.get(state, 0)
-        return order, known.idle_since if known else 0.0, pod.name
-
-    return sorted(pods, key=rank)
+    """What can be done without first: not serving yet, the youngest first; then idle, the oldest first, which have run
+    the most; then leased."""
+    oldest_first = sorted(pods, key=lambda pod: (pod.created, pod.name))
+    warming, idle, leased = [], [], []
+    for pod in oldest_first:
+        state = _state(pod, observed)
+        (idle if state is PodState.IDLE else leased if state is PodState.LEASED else warming).append(pod)
+    return [*reversed(warming), *idle, *leased]
 
 
 def _state(pod: Pod, observed: Observed) -> PodState | None:

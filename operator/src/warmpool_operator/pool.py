@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from warmpool.protocol import Limits
+from warmpool_operator.demand import Autoscale
 
 GROUP: Final = "warmpool.dev"
 VERSION: Final = "v1alpha1"
@@ -27,8 +29,11 @@ def camel(name: str) -> str:
 LIMIT_FIELDS: Final = {camel(name): name for name in Limits().as_dict()}
 """A field of `spec.limits` → of protocol.Limits."""
 
-_NOT_OF_THE_TEMPLATE: Final = ("replicas", "recycle")
+_NOT_OF_THE_TEMPLATE: Final = ("replicas", "autoscale", "recycle", "strategy", "paused")
 """What may change without a new pod."""
+
+SINGLE_USE, PER_TENANT = "single-use", "tenant"
+"""Modes of `spec.recycle`; the third, `reuse`, is the default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +72,41 @@ class SandboxPool:
         return 0 if self.deleting else int(self.spec.get("replicas", 1))
 
     @property
+    def autoscale(self) -> Autoscale | None:
+        """None for a pool of a fixed size, and for one that is being deleted."""
+        spec = self.spec.get("autoscale")
+        if spec is None or self.deleting:
+            return None
+        return Autoscale(
+            least=int(spec.get("min", 1)), most=int(spec["max"]), spare=int(spec.get("spare", 1)),
+            cool_down_seconds=float(spec.get("coolDownSeconds", 300)),
+        )  # fmt: skip
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.spec.get("paused", False)) and not self.deleting
+
+    def max_surge(self, replicas: int) -> int:
+        """Rounded up, as a Deployment's; with no pod to be missing there is at least one to surge."""
+        surge = _share(self._strategy("maxSurge"), replicas, math.ceil)
+        return surge if surge or self.max_unavailable(replicas) else 1
+
+    def max_unavailable(self, replicas: int) -> int:
+        """Rounded down, as a Deployment's."""
+        return _share(self._strategy("maxUnavailable"), replicas, math.floor)
+
+    def _strategy(self, part: str) -> int | str:
+        share: int | str = self.spec.get("strategy", {}).get(part, "25%")
+        return share
+
+    @property
+    def per_tenant(self) -> bool:
+        return bool(self.spec.get("recycle", {}).get("mode") == PER_TENANT)
+
+    @property
     def max_executions(self) -> int:
+        if self.spec.get("recycle", {}).get("mode") == SINGLE_USE:
+            return 1
         return int(self.spec.get("recycle", {}).get("maxExecutions", 1000))
 
     @property
@@ -88,6 +127,11 @@ class SandboxPool:
     @property
     def selector(self) -> str:
         return f"{POOL_LABEL}={self.name}"
+
+
+def _share(of: int | str, replicas: int, rounded: Callable[[float], int]) -> int:
+    """`2`, or `25%` of the replicas."""
+    return int(of) if isinstance(of, int) else rounded(replicas * int(of.removesuffix("%")) / 100)
 
 
 def _plain(view: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,24 +10,37 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from warmpool.registry import Counts
-from warmpool_operator.informer import Pod
+from warmpool_operator.informer import EXIT_0, UNSCHEDULABLE, Pod
 from warmpool_operator.pool import SandboxPool
 
 SETTLE_SECONDS: Final = 10.0
 MOVING: Final = ("idle", "leased")
 BELOW_FLOOR: Final = "Exit3"
+DRAINING: Final = "the pool is being deleted: leased pods end with their executions"
+REGISTRY_AWAY: Final = "Redis does not answer; pods are kept as they are"
 
 CAUSES: Final = {
     "ErrImagePull": "ImagePullFailed",
     "ImagePullBackOff": "ImagePullFailed",
     "InvalidImageName": "ImagePullFailed",
     "ErrImageNeverPull": "ImagePullFailed",
-    "Unschedulable": "PodsUnschedulable",
+    UNSCHEDULABLE: "PodsUnschedulable",
     "CreateContainerConfigError": "PodsMisconfigured",
     "CreateContainerError": "PodsMisconfigured",
     BELOW_FLOOR: "SandboxBelowFloor",
 }
 """Kubernetes' word → the pool's reason. Any other trouble is PodsCrashing."""
+
+TEMPLATE_AT_FAULT: Final = (
+    "ImagePullFailed", "PodsMisconfigured", "SandboxBelowFloor", "PodsCrashing", "InvalidLimits", "PodsForbidden",
+    "PodsRefused",
+)  # fmt: skip
+"""Reasons for which a rollout halts: more pods of the template would fare no better."""
+
+QUIET: Final = (
+    "NoPodYet", "ProbePassed", "PodsStarting", "RollingOut", "Draining", "PoolComplete", "AsExpected", "Paused",
+)  # fmt: skip
+"""Reasons that are no event: the pool goes its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,7 @@ def trouble(pods: Sequence[Pod], refused: Trouble | None) -> Trouble | None:
     """What the API server said to our last pod comes first; else what most of the pods suffer from."""
     if refused is not None:
         return refused
-    suffering = [pod for pod in pods if pod.trouble and not pod.deleting and pod.trouble != "Exit0"]
+    suffering = [pod for pod in pods if pod.trouble and not pod.deleting and pod.trouble != EXIT_0]
     if not suffering:
         return None
     reason, _ = Counter(_reason(pod) for pod in suffering).most_common(1)[0]
@@ -55,27 +68,47 @@ def _reason(pod: Pod) -> str:
     return CAUSES.get(pod.trouble or "", "PodsCrashing")
 
 
-def status(
-    pool: SandboxPool, pods: Sequence[Pod], counts: Counts | None, why: Trouble | None, floor: Trouble | None, now: str
-) -> dict[str, Any]:
-    """The status as it should stand. `counts` is None while the registry is away; `now` is RFC 3339."""
-    living = [pod for pod in pods if not pod.dead and not pod.deleting]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """All that a status is made of."""
+
+    pool: SandboxPool
+    desired: int
+    pods: Sequence[Pod]
+    counts: Counts | None
+    """None while the registry is away."""
+    why: Trouble | None
+    """What keeps pods of the present template from serving."""
+    floor: Trouble | None
+    """What the last pod said that found its walls missing."""
+
+
+def status(view: View, now: str) -> dict[str, Any]:
+    """The status as it should stand; `now` is RFC 3339. Idle and leased stay as they were while Redis is away."""
+    pool, counts = view.pool, view.counts
+    living = [pod for pod in view.pods if not pod.dead and not pod.deleting]
     ready = [pod for pod in living if pod.ready]
+    updated = sum(pod.template == pool.template_hash for pod in living)
     said: dict[str, Any] = {
+        "desired": view.desired,
         "replicas": len(living),
         "readyReplicas": len(ready),
-        "updatedReplicas": sum(pod.template == pool.template_hash for pod in living),
+        "updatedReplicas": updated,
         "selector": pool.selector,
         "observedGeneration": pool.generation,
     }
     if counts is not None:
         said |= {"warming": counts.warming, "idle": counts.idle, "leased": counts.leased, "retiring": counts.retiring}
-    whole = _ready(pool, ready, counts, why, said["updatedReplicas"])
-    confined = _confined(pool, ready, floor)
+    serving = 0 if counts is None else counts.idle + counts.leased
+    states = {
+        "Ready": _ready(view, serving, updated),
+        "Progressing": _progressing(view, serving, updated),
+        "Degraded": _degraded(view),
+        "Confined": _confined(view, ready),
+    }
     previous = {one["type"]: one for one in pool_conditions(pool)}
     said["conditions"] = [
-        _condition(kind, state, pool.generation, previous.get(kind), now)
-        for kind, state in (("Ready", whole), ("Confined", confined))
+        _condition(kind, state, pool.generation, previous.get(kind), now) for kind, state in states.items()
     ]
     return said
 
@@ -84,26 +117,50 @@ _State = tuple[str, str, str]
 """Status, reason, message of a condition."""
 
 
-def _ready(pool: SandboxPool, ready: Sequence[Pod], counts: Counts | None, why: Trouble | None, updated: int) -> _State:
-    if pool.deleting:
-        return "False", "Draining", "the pool is being deleted: leased pods end with their executions"
-    if counts is None:
-        return "False", "RegistryUnavailable", "Redis does not answer; pods are kept as they are"
-    if counts.idle + counts.leased >= pool.replicas and updated >= pool.replicas:
-        return "True", "PoolReady", f"{pool.replicas} pods serve"
-    if why is not None:
-        return "False", why.reason, why.message
-    if len(ready) >= pool.replicas:
-        return "False", "RollingOut", f"{updated} of {pool.replicas} pods are of the present template"
-    return "False", "PodsStarting", f"{counts.idle + counts.leased} of {pool.replicas} pods serve"
+def _ready(view: View, serving: int, updated: int) -> _State:
+    if view.pool.deleting:
+        return "False", "Draining", DRAINING
+    if view.counts is None:
+        return "False", "RegistryUnavailable", REGISTRY_AWAY
+    if serving >= view.desired and updated >= view.desired:
+        return "True", "PoolReady", f"{view.desired} pods serve"
+    if view.why is not None:
+        return "False", view.why.reason, view.why.message
+    _, reason, message = _progressing(view, serving, updated)
+    return "False", reason, message
 
 
-def _confined(pool: SandboxPool, ready: Sequence[Pod], floor: Trouble | None) -> _State:
-    if floor is not None:
-        return "False", floor.reason, floor.message
+def _progressing(view: View, serving: int, updated: int) -> _State:
+    """As a Deployment's: True while it moves and once it is there, False where it has stopped short."""
+    if view.pool.deleting:
+        return "True", "Draining", DRAINING
+    outdated = updated < sum(not pod.dead and not pod.deleting for pod in view.pods)
+    done = f"{updated} of {view.desired} pods are of the present template"
+    if view.pool.paused:
+        return "False", "Paused", f"spec.paused is set: nothing is made or replaced; {serving} pods serve"
+    if outdated and view.why is not None and view.why.reason in TEMPLATE_AT_FAULT:
+        return "False", "RolloutHalted", f"{done}; the first new ones failed: {view.why.message}"[:1000]
+    if outdated:
+        return "True", "RollingOut", done
+    if serving < view.desired:
+        return "True", "PodsStarting", f"{serving} of {view.desired} pods serve"
+    return "True", "PoolComplete", done
+
+
+def _degraded(view: View) -> _State:
+    if view.counts is None:
+        return "True", "RegistryUnavailable", REGISTRY_AWAY
+    if view.why is not None:
+        return "True", view.why.reason, view.why.message
+    return "False", "AsExpected", "no pod of the present template is in trouble"
+
+
+def _confined(view: View, ready: Sequence[Pod]) -> _State:
+    if view.floor is not None:
+        return "False", view.floor.reason, view.floor.message
     if not ready:
         return "Unknown", "NoPodYet", "no pod has passed its probe yet"
-    least = pool.spec.get("minLandlockABI", 6)
+    least = view.pool.spec.get("minLandlockABI", 6)
     walls = f"Landlock ABI {least} or newer, system-call filter, limits, read-only mounts, no token"
     return "True", "ProbePassed", f"each ready pod has tried every wall from inside and found it standing: {walls}"
 

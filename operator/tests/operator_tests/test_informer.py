@@ -113,7 +113,7 @@ async def test_it_lists_page_by_page_and_follows_from_that_version(
 ) -> None:
     server.pods = [body(f"p-{index}") for index in range(5)]
     one = watched()
-    await one.until(lambda: len(one.informer.pods) == 5)
+    await one.until(lambda: len(one.informer.of_pool("p")) == 5)
     await one.informer.synced.wait()
 
     server.watches.append(says())
@@ -133,7 +133,7 @@ async def test_it_takes_over_what_the_watch_says(server: Server, watched: Callab
     )
     one = watched()
 
-    await one.until(lambda: set(one.informer.pods) == {"b", "c"})
+    await one.until(lambda: set(one.informer.of_pool("p")) == {"b", "c"})
 
 
 async def test_a_version_that_is_too_old_makes_it_list_again(server: Server, watched: Callable[[], Watched]) -> None:
@@ -146,7 +146,7 @@ async def test_a_version_that_is_too_old_makes_it_list_again(server: Server, wat
     server.watches.append(gone)
     one = watched()
 
-    await one.until(lambda: set(one.informer.pods) == {"b"})
+    await one.until(lambda: set(one.informer.of_pool("p")) == {"b"})
     assert server.lists == 2
 
 
@@ -158,7 +158,7 @@ async def test_a_line_that_ends_early_makes_it_list_again(server: Server, watche
     server.watches.append(cut)
     one = watched()
 
-    await one.until(lambda: set(one.informer.pods) == {"b"})
+    await one.until(lambda: set(one.informer.of_pool("p")) == {"b"})
 
 
 async def test_a_watch_that_fell_silent_makes_it_list_again(
@@ -173,7 +173,7 @@ async def test_a_watch_that_fell_silent_makes_it_list_again(
     server.watches.append(silent)
     one = watched()
 
-    await one.until(lambda: set(one.informer.pods) == {"b"})
+    await one.until(lambda: set(one.informer.of_pool("p")) == {"b"})
     monkeypatch.undo()
 
 

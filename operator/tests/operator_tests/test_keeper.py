@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from operator_tests.api_server import ApiServer, until
-from warmpool.registry import PodState, Registry, connect
+from warmpool.registry import Lease, PodState, Registry, connect
 from warmpool_operator import keeper as keeper_module
 from warmpool_operator.informer import Informer
 from warmpool_operator.keeper import Keeper
@@ -83,7 +83,7 @@ async def test_a_pod_that_vanishes_is_forgotten_with_its_lease_and_replaced(
 ) -> None:
     await full(server, registry)
     lease = await registry.acquire(execution="e", tenant="t", gateway="g", hold_seconds=60, quota=9)
-    assert lease is not None
+    assert isinstance(lease, Lease)
 
     server.vanish(lease.pod)
     await until(lambda: server.created == 3, "its replacement is made")
@@ -171,7 +171,7 @@ async def test_a_leased_pod_outlives_the_deletion_of_its_pool_until_its_release(
 ) -> None:
     await full(server, registry)
     lease = await registry.acquire(execution="e", tenant="t", gateway="g", hold_seconds=60, quota=9)
-    assert lease is not None
+    assert isinstance(lease, Lease)
 
     keeper.update(replace(keeper.pool, deleting=True))
     await until(lambda: set(server.pods) == {lease.pod}, "the idle one is deleted")

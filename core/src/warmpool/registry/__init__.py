@@ -6,8 +6,11 @@ and never asks a cluster: whoever owns the pods registers them, keeps their hear
 """
 
 from warmpool.registry.connection import connect
-from warmpool.registry.pods import Counts, Lease, Pod
+from warmpool.registry.pods import Counts, Demand, Lease, Pod, Standing
 from warmpool.registry.registry import Registry
-from warmpool.registry.states import TRANSITIONS, PodState, Released, Retirement
+from warmpool.registry.states import TRANSITIONS, NoPod, PodState, Released, Retirement
 
-__all__ = ["TRANSITIONS", "Counts", "Lease", "Pod", "PodState", "Registry", "Released", "Retirement", "connect"]
+__all__ = [
+    "TRANSITIONS", "Counts", "Demand", "Lease", "NoPod", "Pod", "PodState", "Registry", "Released", "Retirement",
+    "Standing", "connect",
+]  # fmt: skip

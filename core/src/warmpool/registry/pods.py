@@ -66,6 +66,42 @@ class Counts:
     retiring: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a pod stands, for whoever owns it."""
+
+    state: PodState
+    since: float
+    """When it came to this state; of a leased pod the deadline of its lease."""
+    marked: bool = False
+    """Leased, and to retire at its release."""
+    bound: bool = False
+    """Idle, for one tenant only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What a gateway has counted. All but `waiting` only grow, until the gateway starts again."""
+
+    arrivals: int = 0
+    """Callers that asked for a pod, those that got none included."""
+    releases: int = 0
+    held_seconds: float = 0.0
+    """Sum over the releases."""
+    waiting: int = 0
+    """Callers in its queue, `age_seconds` ago."""
+    age_seconds: float = 0.0
+
+    @classmethod
+    def from_text(cls, text: str, now: str) -> "Demand":
+        """Of what demand.lua writes."""
+        said_at, arrivals, releases, held, waiting = text.split(" ")
+        return cls(
+            arrivals=int(arrivals), releases=int(releases), held_seconds=seconds(held), waiting=int(waiting),
+            age_seconds=seconds(int(now) - int(said_at)),
+        )  # fmt: skip
+
+
 def micros(seconds: float) -> int:
     return round(seconds * MICROSECONDS)
 

@@ -6,15 +6,15 @@ pool. It neither retries nor waits; a caller in wait listens to `wakeups` and as
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Final, cast
 
 from redis.asyncio import Redis
 
 from warmpool.errors import QuotaExceeded, RetryLater
-from warmpool.registry.pods import Counts, Lease, Pod, micros, seconds
+from warmpool.registry.pods import Counts, Demand, Lease, Pod, Standing, micros, seconds
 from warmpool.registry.scripts import Scripts, redis_away
-from warmpool.registry.states import PodState, Released
+from warmpool.registry.states import NoPod, PodState, Released
 from warmpool.registry.wakeups import Wakeups
 
 QUOTA_RETRY_SECONDS: Final = 1.0  # a lease of the tenant may end at any moment; its deadline says nothing about when
@@ -24,6 +24,8 @@ SKIPPING_CALLS: Final = 64  # so one acquire passes over at most 1,024 unfit pod
 PODS_PER_CALL: Final = 250  # of the calls that work through many pods: 0.5 to 3 ms of Redis each
 
 LISTED: Final = (PodState.WARMING, PodState.IDLE, PodState.LEASED, PodState.RETIRING)
+BOUND: Final = "bound"  # idle too, for one tenant each
+SETS: Final = (*LISTED, BOUND)
 
 
 class Registry:
@@ -50,16 +52,24 @@ class Registry:
         self._heartbeat = micros(heartbeat_seconds)
         self._scripts = Scripts(redis, self._root, clock)
 
-    async def announce(self, pod: str) -> bool:
-        """A pod was made and is warming. False if it is known already, or gone."""
-        return bool(await self._scripts.call("announce", pod))
+    async def announce(self, pod: str, term: int = 0) -> bool:
+        """A pod is about to be made, and is warming. False if it is known already, or gone.
 
-    async def register(self, pod: str, address: str, *, max_executions: int, max_age_seconds: float) -> bool:
+        Also False where an operator of a later term has announced one: of two that believe to lead only the newer is
+        heard. A term is any number that grows from one leader to the next.
+        """
+        return bool(await self._scripts.call("announce", pod, term))
+
+    async def register(
+        self, pod: str, address: str, *, max_executions: int, max_age_seconds: float, per_tenant: bool = False
+    ) -> bool:
         """The pod can serve: it becomes idle and a waiting caller is woken.
 
+        `per_tenant` pods serve no other tenant than their first.
         False if it is known already (a live pod's lease is not touched) or gone.
         """
-        return bool(await self._scripts.call("register", pod, address, max_executions, micros(max_age_seconds)))
+        bounds = (max_executions, micros(max_age_seconds), int(per_tenant))
+        return bool(await self._scripts.call("register", pod, address, *bounds))
 
     async def heartbeat(self, pods: Sequence[str]) -> list[str]:
         """These pods are alive. Returns the ids that the registry does not know: Redis was lost, retire them."""
@@ -78,8 +88,8 @@ class Registry:
 
     async def acquire(
         self, *, execution: str, tenant: str, gateway: str, hold_seconds: float, quota: int
-    ) -> Lease | None:
-        """Leases the pod that has been idle longest; None if no pod is idle.
+    ) -> Lease | NoPod:
+        """Leases the pod that has been idle longest, one that is the tenant's own first.
 
         `quota` is the number of leases the tenant may hold in this pool, over all gateways; expired ones count
         until they are reaped. Raises QuotaExceeded. A cancelled call gives back what it may have leased.
@@ -138,8 +148,8 @@ class Registry:
         """Every pod. For people and for rebuilding: it costs time in the pool's size, and pods move meanwhile."""
         with redis_away():
             async with self._redis.pipeline() as pipeline:
-                for state in LISTED:
-                    pipeline.zrange(self._key(state), 0, -1)
+                for name in SETS:
+                    pipeline.zrange(self._key(name), 0, -1)
                 sets = await pipeline.execute()
             ids = [pod for pods in sets for pod in pods]
             return [pod for some in _portions(ids) for pod in await self._read(some)]
@@ -148,19 +158,52 @@ class Registry:
         """Pods by state, of one instant."""
         with redis_away():
             async with self._redis.pipeline() as pipeline:
-                for state in LISTED:
-                    pipeline.zcard(self._key(state))
-                warming, idle, leased, retiring = await pipeline.execute()
-        return Counts(warming=warming, idle=idle, leased=leased, retiring=retiring)
+                for name in SETS:
+                    pipeline.zcard(self._key(name))
+                warming, idle, leased, retiring, bound = await pipeline.execute()
+        return Counts(warming=warming, idle=idle + bound, leased=leased, retiring=retiring)
 
-    @asynccontextmanager
-    async def wakeups(self) -> AsyncIterator[AsyncIterator[None]]:
+    async def standings(self) -> dict[str, Standing]:
+        """How every pod stands, by id, at a small part of what `pods` costs: for whoever owns the pods, and often."""
+        with redis_away():
+            async with self._redis.pipeline() as pipeline:
+                for name in SETS:
+                    pipeline.zrange(self._key(name), 0, -1, withscores=True)
+                sets = await pipeline.execute()
+            leased = [pod for pod, _ in sets[LISTED.index(PodState.LEASED)]]
+            marked = {pod for some in _portions(leased) for pod in await self._marked(some)}
+        states = (*LISTED, PodState.IDLE)
+        return {
+            pod: Standing(state=state, since=seconds(score), marked=pod in marked, bound=name == BOUND)
+            for name, state, pods in zip(SETS, states, sets, strict=True)
+            for pod, score in pods
+        }
+
+    async def report_demand(self, gateway: str, demand: Demand) -> None:
+        """What the gateway has counted since it started; `changes` tells of it when more callers wait than before."""
+        counted = (demand.arrivals, demand.releases, micros(demand.held_seconds), demand.waiting)
+        await self._scripts.call("demand", gateway, *counted)
+
+    async def demands(self, silence_seconds: float) -> dict[str, Demand]:
+        """By gateway; those that have reported nothing for so long are left out, and forgotten."""
+        now, *found = await self._scripts.call("demands", micros(silence_seconds))
+        return {gateway: Demand.from_text(text, now) for gateway, text in zip(found[::2], found[1::2], strict=True)}
+
+    def wakeups(self) -> AbstractAsyncContextManager[AsyncIterator[None]]:
         """One item whenever a pod became idle, and one after Redis was away, in place of all that was missed.
 
         So an item means: acquire until there is nothing more. Nothing published after entering is missed while
         the connection holds; acquire once after entering.
         """
-        wakeups = Wakeups(self._redis, self._key("wakeups"))
+        return self._heard_on("wakeups")
+
+    def changes(self) -> AbstractAsyncContextManager[AsyncIterator[None]]:
+        """The same for whoever owns the pods: one item whenever a pod is to be replaced, or more callers wait."""
+        return self._heard_on("changes")
+
+    @asynccontextmanager
+    async def _heard_on(self, channel: str) -> AsyncIterator[AsyncIterator[None]]:
+        wakeups = Wakeups(self._redis, self._key(channel))
         try:
             await wakeups.open()
             yield wakeups
@@ -169,7 +212,7 @@ class Registry:
 
     async def _acquire(
         self, execution: str, tenant: str, gateway: str, hold_seconds: float, quota: int
-    ) -> Lease | None:
+    ) -> Lease | NoPod:
         asked = (self._heartbeat, execution, tenant, gateway, micros(hold_seconds), quota, SKIPS_PER_CALL)
         for _ in range(SKIPPING_CALLS):
             match await self._scripts.call("acquire", *asked):
@@ -185,15 +228,24 @@ class Registry:
                     )
                 case ["quota"]:
                     raise QuotaExceeded(retry_after=QUOTA_RETRY_SECONDS, quota=quota)
+                case ["bound"]:
+                    return NoPod.BOUND
                 case ["empty"]:
-                    return None
-        return None
+                    return NoPod.EMPTY
+        return NoPod.EMPTY
 
-    async def _give_back(self, attempt: asyncio.Task[Lease | None]) -> None:
+    async def _give_back(self, attempt: asyncio.Task[Lease | NoPod]) -> None:
         with suppress(RetryLater):  # Redis is away: at worst the lease expires and its pod is replaced
             lease = await attempt
-            if lease is not None:
+            if isinstance(lease, Lease):
                 await self.release(lease, clean=True)
+
+    async def _marked(self, leased: Sequence[str]) -> list[str]:
+        async with self._redis.pipeline() as pipeline:
+            for id in leased:
+                pipeline.hget(f"{self._root}:pod:{id}", "reason")
+            reasons = await pipeline.execute()
+        return [id for id, reason in zip(leased, reasons, strict=True) if reason is not None]
 
     async def _read(self, ids: Sequence[str]) -> list[Pod]:
         async with self._redis.pipeline() as pipeline:

@@ -41,6 +41,16 @@ TRANSITIONS: Final[Mapping[PodState | None, frozenset[PodState]]] = MappingProxy
 """From a state to those that one step may lead to; None is a pod that the registry does not know."""
 
 
+class NoPod(StrEnum):
+    """Why there was no pod to lease."""
+
+    EMPTY = "empty"
+    """None is idle."""
+
+    BOUND = "bound"
+    """Those that are idle serve other tenants only."""
+
+
 class Released(StrEnum):
     """What became of the pod of a released lease."""
 

@@ -1,4 +1,5 @@
--- Leases the pod that has been idle longest: idle -> leased. Those that are silent or worn out are retired on the way.
+-- Leases the pod that has been idle longest: idle -> leased; one that is bound to the tenant first. Those that are silent
+-- or worn out are retired on the way.
 --
 -- KEYS[1]  root
 -- ARGV[1]  now
@@ -10,8 +11,8 @@
 -- ARGV[7]  leases the tenant may hold at once
 -- ARGV[8]  pods to look at in this call, so that a pool full of silent pods does not stall Redis
 --
--- Result: {'leased', pod, address, fence, deadline}, {'empty'}, {'quota'}, or {'more'} when none of the pods
---         looked at would do and others are left.
+-- Result: {'leased', pod, address, fence, deadline}, {'empty'}, {'bound'} when only pods of other tenants are idle,
+--         {'quota'}, or {'more'} when none of the pods looked at would do and others are left.
 
 local heartbeat, tenant = tonumber(ARGV[2]), ARGV[4]
 
@@ -43,13 +44,22 @@ local function lease(pod)
   return {'leased', pod, redis.call('HGET', record, 'address'), fence, text(deadline)}
 end
 
+local function next_idle()
+  local own = redis.call('ZPOPMIN', bound_to(tenant))[1]
+  if own then
+    redis.call('ZREM', BOUND, own)
+    return own
+  end
+  return redis.call('ZPOPMIN', set_of('idle'))[1]
+end
+
 if tonumber(redis.call('HGET', TENANTS, tenant) or 0) >= tonumber(ARGV[7]) then
   return {'quota'}
 end
 for _ = 1, tonumber(ARGV[8]) do
-  local pod = redis.call('ZPOPMIN', set_of('idle'))[1]
+  local pod = next_idle()
   if not pod then
-    return {'empty'}
+    return {redis.call('ZCARD', BOUND) > 0 and 'bound' or 'empty'}
   end
   local reason = unfit(pod)
   if not reason then

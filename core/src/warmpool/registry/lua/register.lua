@@ -6,6 +6,7 @@
 -- ARGV[3]  address
 -- ARGV[4]  executions after which it is retired
 -- ARGV[5]  age in microseconds at which it is retired
+-- ARGV[6]  1 when it is to serve no other tenant than its first, else 0
 --
 -- Result: 1, or 0 for a pod that is known otherwise: neither a live pod's lease nor a gone pod's end is undone.
 
@@ -15,6 +16,6 @@ if state and state ~= 'warming' then
   return 0
 end
 redis.call('HSET', record_of(pod), 'address', ARGV[3], 'max_executions', ARGV[4], 'max_age', ARGV[5],
-  'executions', 0, 'registered', text(now))
+  'executions', 0, 'registered', text(now), 'per_tenant', ARGV[6])
 serve(pod, state)
 return 1

@@ -29,6 +29,10 @@ if reason then
   retire(pod, 'leased', reason)
   return 'retired'
 end
+local record = redis.call('HMGET', record_of(pod), 'per_tenant', 'tenant')
 free(pod)
+if record[1] == '1' then
+  redis.call('HSET', record_of(pod), 'bound', record[2])
+end
 serve(pod, 'leased')
 return 'idle'

@@ -14,7 +14,7 @@ if state == 'leased' then
   free(pod)
 end
 if state and state ~= 'gone' then
-  redis.call('ZREM', set_of(state), pod)
+  leave(pod, state)
 end
 redis.call('ZREM', SEEN, pod)
 redis.call('DEL', record)

@@ -13,11 +13,17 @@
 -- <root>:tenants   hash     tenant -> leases it holds
 -- <root>:fence     string   the last fencing number
 -- <root>:wakeups   channel  a message whenever a pod becomes idle
+-- <root>:changes   channel  a message for whoever owns the pods: one is to be replaced, or more callers wait
+-- <root>:bound     zset     score: idle since; idle pods that serve one tenant only, and are not in <root>:idle
+-- <root>:bound:<tenant>     the same of one tenant
+-- <root>:term      string   of the operator that leads
+-- <root>:demand    hash     gateway -> what it has counted, see demand.lua
 --
 -- Times are microseconds: under 2^53, so exact in Lua's doubles, but past what tostring() prints.
 
 local root = KEYS[1]
-local SEEN, TENANTS, FENCE, WAKEUPS = root .. ':seen', root .. ':tenants', root .. ':fence', root .. ':wakeups'
+local SEEN, TENANTS, FENCE, TERM = root .. ':seen', root .. ':tenants', root .. ':fence', root .. ':term'
+local WAKEUPS, CHANGES, BOUND, DEMAND = root .. ':wakeups', root .. ':changes', root .. ':bound', root .. ':demand'
 
 local function text(number)
   return string.format('%.0f', number)
@@ -43,9 +49,21 @@ local function state_of(pod)
   return redis.call('HGET', record_of(pod), 'state') or nil
 end
 
+local function bound_to(tenant)
+  return BOUND .. ':' .. tenant
+end
+
+-- Takes the pod out of the set of its state.
+local function leave(pod, state)
+  if redis.call('ZREM', set_of(state), pod) == 0 and state == 'idle' then
+    redis.call('ZREM', BOUND, pod)
+    redis.call('ZREM', bound_to(redis.call('HGET', record_of(pod), 'bound') or ''), pod)
+  end
+end
+
 local function move(pod, from, to, score)
   if from then
-    redis.call('ZREM', set_of(from), pod)
+    leave(pod, from)
   end
   redis.call('ZADD', set_of(to), text(score), pod)
   redis.call('HSET', record_of(pod), 'state', to)
@@ -74,8 +92,17 @@ local function free(pod)
   end
 end
 
+-- Idle for everyone, or for the tenant that it is bound to.
 local function serve(pod, from)
-  move(pod, from, 'idle', now)
+  local tenant = redis.call('HGET', record_of(pod), 'bound')
+  if tenant then
+    leave(pod, from)
+    redis.call('ZADD', BOUND, text(now), pod)
+    redis.call('ZADD', bound_to(tenant), text(now), pod)
+    redis.call('HSET', record_of(pod), 'state', 'idle')
+  else
+    move(pod, from, 'idle', now)
+  end
   see(pod)
   redis.call('PUBLISH', WAKEUPS, pod)
 end
@@ -88,6 +115,7 @@ local function retire(pod, from, reason)
   move(pod, from, 'retiring', now)
   unsee(pod)
   redis.call('HSETNX', record_of(pod), 'reason', reason)
+  redis.call('PUBLISH', CHANGES, pod)
 end
 
 -- Whether `fence` is still the pod's lease; an expired one is, until it is reaped. Returns also its deadline.

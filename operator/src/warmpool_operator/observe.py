@@ -1,0 +1,69 @@
+"""What is known of a pool at one moment: the cluster's view of it, the registry's, and what was asked for since.
+
+The watch is late by nature. What was asked for counts until the watch shows it, or until it is too old to be believed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from warmpool.registry import Standing
+from warmpool_operator.informer import Pod
+
+EXPECT_SECONDS: Final = 60.0
+"""For which a pod that was made counts though the watch has not shown it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    pods: Sequence[Pod]
+    registry: Mapping[str, Standing]
+    expected: frozenset[str] = frozenset()
+    """Names of pods that were made and have not been seen yet."""
+    deleted: frozenset[str] = frozenset()
+    """Uids of pods whose deletion was asked for and has not been seen yet."""
+    waiting: int = 0
+    """Callers in the gateways' queues."""
+    may_create: int = 0
+    """By the pace at which pods are made, and the back-off after failures."""
+    failing: bool = False
+    """The last pods of the present template came to nothing."""
+
+
+@dataclass(slots=True)
+class Expectations:
+    """What was asked of the API server and has not come back by the watch."""
+
+    unsure: set[str] = field(default_factory=set)
+    """Of those that were made: whose making was not answered for."""
+    _made: dict[str, float] = field(default_factory=dict)
+    _deleted: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def made(self) -> frozenset[str]:
+        return frozenset(self._made)
+
+    @property
+    def deleted(self) -> frozenset[str]:
+        return frozenset(self._deleted)
+
+    def make(self, name: str, now: float) -> None:
+        self._made[name] = now + EXPECT_SECONDS
+
+    def never_made(self, name: str) -> None:
+        self._made.pop(name, None)
+        self.unsure.discard(name)
+
+    def delete(self, uid: str, now: float) -> None:
+        self._deleted[uid] = now + EXPECT_SECONDS
+
+    def see(self, pods: Iterable[Pod], now: float) -> None:
+        if not self._made and not self._deleted:
+            return
+        names, uids = set(), set()
+        for pod in pods:
+            names.add(pod.name)
+            uids.add(pod.uid)
+        self._made = {name: end for name, end in self._made.items() if name not in names and end > now}
+        self.unsure &= self._made.keys()
+        self._deleted = {uid: end for uid, end in self._deleted.items() if uid in uids and end > now}

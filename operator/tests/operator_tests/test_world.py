@@ -1,0 +1,160 @@
+"""The operator's own code through thousands of small worlds: whatever goes wrong and in whatever order, no pod is leased
+twice, none is deleted under a program, there are never too many, and in the end the pool is whole."""
+
+import asyncio
+import os
+import random
+from itertools import count
+from typing import Any
+
+import pytest
+
+from operator_tests.virtual_time import run
+from operator_tests.world import HOLD_SECONDS, SETTLE_SECONDS, World
+from warmpool_operator import act
+
+SEEDS = int(os.environ.get("WARMPOOL_SEEDS", "1000"))
+"""Worlds that are tried: 10,000 with every change."""
+GROUPS = 20
+STORM_SECONDS = 15.0
+LEASE_SECONDS = 12.0
+"""For which an operator that was cut off may go on before another leads."""
+
+
+class Story:
+    """What happens in one world, drawn from its seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(f"story {seed}")
+        self.replicas = self.dice.randint(1, 4)
+        spec: dict[str, Any] = {"replicas": self.replicas, "template": {"metadata": {"labels": {"version": "1"}}}}
+        spec["recycle"] = {
+            "maxExecutions": self.dice.choice([1, 2, 1000, 1000]),
+            "maxAgeSeconds": self.dice.choice([5, 3600]),
+            "mode": self.dice.choice(["reuse", "reuse", "tenant", "single-use"]),
+        }
+        spec["strategy"] = self.dice.choice([{}, {"maxUnavailable": 0, "maxSurge": 1}, {"maxUnavailable": "50%"}])
+        self.world = World(seed, spec)
+        self.operators = 0
+        self.allow()
+
+    def allow(self) -> None:
+        """Beyond the pool's own limit only what operators had under way when they lost the lease."""
+        pool = self.world.pool
+        limit = pool.replicas + max(1, pool.max_surge(pool.replicas))
+        self.world.cluster.limit = max(self.world.cluster.limit, limit + self.operators * pool.replicas)
+
+    async def tell(self) -> None:
+        world, dice, faults = self.world, self.dice, self.world.faults
+        world.start_operator()
+        gateways = [
+            asyncio.create_task(world.gateway(dice.choice(["acme", "globex"]))) for _ in range(dice.randint(0, 3))
+        ]
+        faults.watch_seconds = dice.choice([0.01, 0.2, 2.0])
+        for name in ("api_refuses", "api_loses_answers", "redis_away", "pod_crashes", "gateway_dies", "dirty"):
+            if dice.random() < 0.3:
+                setattr(faults, name, dice.choice([0.02, 0.2]))
+        while world.now < STORM_SECONDS:
+            await asyncio.sleep(dice.expovariate(0.7))
+            await dice.choice(MISHAPS)(self)
+        await self.calm(gateways)
+
+    async def calm(self, gateways: list[asyncio.Task[None]]) -> None:
+        world = self.world
+        world.faults.__init__()  # type: ignore[misc]
+        world.cluster.down = False
+        for operator in world.operators[:-1]:
+            await operator.kill()
+        if not world.operators:
+            self.operators += 1
+            self.allow()
+            world.start_operator()
+        await asyncio.sleep(HOLD_SECONDS)
+        for gateway in gateways:
+            gateway.cancel()
+        await asyncio.gather(*gateways, return_exceptions=True)
+        until = world.now + SETTLE_SECONDS
+        while (wrong := world.whole(world.pool.replicas)) and world.now < until:
+            await asyncio.sleep(0.5)
+        assert not wrong, wrong
+        writes = world.cluster.writes
+        await asyncio.sleep(30.0)
+        assert not world.whole(world.pool.replicas)
+        assert world.cluster.writes - writes <= 2, "a pool at rest is written about"
+        world.delete_pool()
+        await asyncio.sleep(10.0)
+        assert world.cluster.pods == {}
+        assert world.redis.model.entries == {}
+        for operator in list(world.operators):
+            await operator.kill()
+
+    # -- what may happen
+
+    async def operator_dies(self) -> None:
+        if self.world.operators:
+            await self.world.operators[0].kill()
+        if self.dice.random() < 0.8 and not self.world.operators:
+            await asyncio.sleep(self.dice.uniform(0.0, 3.0))
+            self.operators += 1
+            self.allow()
+            self.world.start_operator()
+
+    async def operator_is_cut_off(self) -> None:
+        """It believes to lead for a while, beside its successor."""
+        if len(self.world.operators) == 1:
+            old = self.world.operators[0]
+            self.operators += 1
+            self.allow()
+            self.world.start_operator()
+            await asyncio.sleep(self.dice.uniform(0.0, 1.0))
+            old.leads = False
+
+    async def redis_is_emptied(self) -> None:
+        self.world.redis.flush()
+
+    async def watch_freezes(self) -> None:
+        for operator in self.world.operators:
+            operator.watch.freeze(self.dice.uniform(0.5, 8.0))
+
+    async def api_server_stops(self) -> None:
+        self.world.cluster.down = True
+        await asyncio.sleep(self.dice.uniform(0.5, 5.0))
+        self.world.cluster.down = False
+
+    async def pod_vanishes(self) -> None:
+        if self.world.cluster.pods:
+            self.world.cluster.vanish(self.dice.choice(sorted(self.world.cluster.pods)))
+
+    async def pod_crashes(self) -> None:
+        if self.world.cluster.pods:
+            self.world.cluster.crash(self.dice.choice(sorted(self.world.cluster.pods)))
+
+    async def template_changes(self) -> None:
+        self.world.change(template={"metadata": {"labels": {"version": str(self.dice.randint(1, 3))}}})
+
+    async def pool_is_scaled(self) -> None:
+        self.world.change(replicas=self.dice.randint(0, 5))
+        self.allow()
+
+    async def nothing(self) -> None:
+        pass
+
+
+MISHAPS = [
+    Story.operator_dies, Story.operator_is_cut_off, Story.redis_is_emptied, Story.watch_freezes,
+    Story.api_server_stops, Story.pod_vanishes, Story.pod_crashes, Story.template_changes, Story.pool_is_scaled,
+    Story.nothing,
+]  # fmt: skip
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_the_pool_is_kept_through_whatever_happens(group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(group, SEEDS, GROUPS):
+        names = count()
+        monkeypatch.setattr(act, "_suffix", lambda names=names: f"{next(names):04}")
+        try:
+            run(Story(seed).tell())
+        except BaseException as fault:
+            fault.add_note(f"seed {seed}")
+            raise
