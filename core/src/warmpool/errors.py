@@ -65,6 +65,10 @@ class Unavailable(RetryLater):
     """Something that the service needs is away."""
 
 
+class Superseded(WarmpoolError):
+    """Another has taken over what this process was in charge of: it must stop."""
+
+
 class ToolFailed(WarmpoolError):
     """A tool call failed."""
 

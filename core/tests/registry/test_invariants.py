@@ -252,8 +252,9 @@ async def test_there_is_one_push_for_every_pod_that_became_idle_and_none_else(po
                 became_idle += 1
             elif step in ("clean", "dirty"):
                 lease = await pool.acquire()
-                if lease and await pool.registry.release(lease, clean=step == "clean") is Released.IDLE:
-                    became_idle += 1
+                if isinstance(lease, Lease):
+                    released = await pool.registry.release(lease, clean=step == "clean")
+                    became_idle += released is Released.IDLE
             else:
                 await getattr(pool.registry, step)(*((pod, "ScaledDown") if step == "retire" else (pod,)))
         for _ in range(became_idle):

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from warmpool.errors import QuotaExceeded
-from warmpool.registry import Counts, Demand, Lease, NoPod, PodState, Registry, Released, Retirement, Standing, connect
+from warmpool.errors import QuotaExceeded, Superseded
+from warmpool.registry import Counts, Lease, NoPod, PodState, Registry, Released, Retirement, connect
 
 
 async def test_a_registered_pod_can_be_acquired(pool):
@@ -374,3 +374,28 @@ async def test_an_acquire_cancelled_at_any_moment_leaves_no_lease_behind(pool):
         if not isinstance(lease, asyncio.CancelledError):
             await pool.registry.release(lease, clean=True)
         assert await pool.registry.counts() == Counts(warming=0, idle=1, leased=0, retiring=0)
+
+
+async def test_of_two_that_believe_to_own_the_pods_the_one_that_took_over_last_is_heard(pool, redis):
+    old, new = pool.registry, Registry(redis, pool.registry.pool, clock=pool.clock)
+    await old.take_over()
+    await pool.add("p1")
+    await new.take_over()
+    for step in (old.announce("p2"), old.retire("p1", "ScaledDown"), old.remove("p1"),
+                 old.register("p1", "a", max_executions=1, max_age_seconds=1)):  # fmt: skip
+        with pytest.raises(Superseded):
+            await step
+    assert await new.announce("p2")
+    assert {id: it.state for id, it in (await new.standings()).items()} == {
+        "p1": PodState.IDLE, "p2": PodState.WARMING,
+    }  # fmt: skip
+
+
+async def test_a_term_outlives_the_loss_of_redis(pool, redis):
+    old, new = pool.registry, Registry(redis, pool.registry.pool, clock=pool.clock)
+    await old.take_over()
+    await new.take_over()
+    await redis.flushall()
+    await new.announce("p1")
+    with pytest.raises(Superseded):
+        await old.announce("p2")

@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 from redis.asyncio import Redis
 
-from warmpool.errors import WarmpoolError
+from warmpool.errors import Superseded, WarmpoolError
 from warmpool.registry import Registry, connect
 from warmpool.settings import Settings
 from warmpool_operator import metrics
@@ -85,11 +85,11 @@ async def _act(chosen: Settings, api: Api, redis: Redis, leader: Leader, health:
         lost = True
         stop.set()
 
-    with suppress(asyncio.CancelledError):
+    try:
         async with asyncio.TaskGroup() as group:
             fenced = api.fenced(leader.leads)
             informer = Informer(api, chosen.operator.namespace, lambda pool: keepers.poke(pool))
-            keepers = Keepers(group, fenced, informer, make_registry, leader.term)
+            keepers = Keepers(group, fenced, informer, make_registry)
             health.watch(informer, keepers)
             tasks = [
                 group.create_task(until_lost(), name="lease"),
@@ -100,6 +100,10 @@ async def _act(chosen: Settings, api: Api, redis: Redis, leader: Leader, health:
             for task in tasks:
                 task.cancel()
             keepers.end()
+    except* asyncio.CancelledError:
+        pass
+    except* Superseded:
+        lost = True
     if lost:
         log.error("the lease is lost: another operator may act")
         return LOST_THE_LEASE

@@ -30,16 +30,11 @@ log = logging.getLogger(__name__)
 
 
 class Actor:
-    """`term` is the leader's: the registry takes no new pod from an operator that led before another."""
-
-    def __init__(
-        self, api: Api, registry: Registry, expectations: Expectations, term: int, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, api: Api, registry: Registry, expectations: Expectations, clock: Callable[[], float]) -> None:
         self.pace = Pace()
         self._api = api
         self._registry = registry
         self._expectations = expectations
-        self._term = term
         self._clock = clock
 
     async def do(
@@ -82,7 +77,7 @@ class Actor:
             pod.name, _address(pod.ip), max_executions=pool.max_executions,
             max_age_seconds=pool.max_age_seconds, per_tenant=pool.per_tenant,
         ) and pod.template == pool.template_hash:  # fmt: skip
-            self.pace.succeeded()
+            self.pace.served()
 
     async def _retire(self, pool: SandboxPool, name: str, reason: Reason, pods: Mapping[str, Pod]) -> list[Delete]:
         if reason is Reason.UNPROVEN:
@@ -112,10 +107,8 @@ class Actor:
     async def _create_one(self, pool: SandboxPool) -> bool:
         """Announced first: a pod that the registry knows as warming was provably never leased."""
         name = f"{pool.name}-{_suffix()}"
-        if not await self._registry.announce(name, self._term):
-            return False  # another operator leads
+        await self._registry.announce(name)
         self._expectations.make(name, self._clock())
-        self.pace.made()
         try:
             await self._api.call("POST", self._path(pool), pod_manifest(pool, name))
         except (ApiError, ValueError) as fault:
@@ -123,9 +116,10 @@ class Actor:
                 self._expectations.unsure.add(name)  # it counts until `make_sure` knows
                 return False
             self._expectations.never_made(name)
-            self.pace.failed(refusal(fault), self._clock())
+            self.pace.refused(refusal(fault), self._clock())
             await self._registry.remove(name)
             return False
+        self.pace.taken()
         metrics.created.labels(pool=pool.name).inc()
         return True
 

@@ -36,7 +36,7 @@ class Api:
 
     def __init__(self, api_client: client.ApiClient, may_write: Callable[[], bool] = lambda: True) -> None:
         self._client = api_client
-        self._may_write = may_write
+        self.may_write = may_write
 
     @classmethod
     async def connect(cls) -> "Api":
@@ -65,7 +65,7 @@ class Api:
         patch: str | None = None,
     ) -> dict[str, Any]:
         """The object that the server answers with. Raises ApiError."""
-        if method != "GET" and not self._may_write():
+        if method != "GET" and not self.may_write():
             raise NotLeading
         response = await self._request(method, path, body, query or {}, patch, TIMEOUT_SECONDS)
         try:

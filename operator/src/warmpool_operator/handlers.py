@@ -25,11 +25,9 @@ class Keepers:
     """One keeper a pool, each in a task of `group`: a fault that nobody foresaw ends the operator; the next leads."""
 
     def __init__(
-        self, group: asyncio.TaskGroup, api: Api, informer: Informer, make_registry: Callable[[str], Registry],
-        term: int,
-    ) -> None:  # fmt: skip
+        self, group: asyncio.TaskGroup, api: Api, informer: Informer, make_registry: Callable[[str], Registry]
+    ) -> None:
         self._group = group
-        self._term = term
         self._api = api
         self._informer = informer
         self._make_registry = make_registry
@@ -45,9 +43,7 @@ class Keepers:
         keeper = self._keepers.get(pool.name)
         if keeper is None or (keeper.pool.uid != pool.uid and keeper.gone.is_set()):
             registry = self._make_registry(pool.name)
-            keeper = self._keepers[pool.name] = Keeper(
-                self._api, self._informer, registry, pool, term=self._term
-            )
+            keeper = self._keepers[pool.name] = Keeper(self._api, self._informer, registry, pool)
             self._tasks[pool.name] = self._group.create_task(keeper.run(), name=f"pool {pool.name}")
         else:
             keeper.update(pool)

@@ -39,7 +39,7 @@ class Keeper:
     """One pool's task. `update` hands it the pool, `poke` says that something of it changed."""
 
     def __init__(
-        self, api: Api, informer: Informer, registry: Registry, pool: SandboxPool, *, term: int = 0,
+        self, api: Api, informer: Informer, registry: Registry, pool: SandboxPool, *,
         clock: Callable[[], float] = time.monotonic, cpu_clock: Callable[[], float] = time.process_time,
     ) -> None:  # fmt: skip
         self.pool = pool
@@ -47,12 +47,14 @@ class Keeper:
         """Set once a deleted pool has no pod and no key any more."""
         self.passed_at = clock()
         self._informer = informer
+        self._leads = api.may_write
         self._registry = registry
+        self._took_over = False
         self._clock = clock
         self._cpu_clock = cpu_clock
         self._dirty = asyncio.Event()
         self._expectations = Expectations()
-        self._actor = Actor(api, registry, self._expectations, term, clock)
+        self._actor = Actor(api, registry, self._expectations, clock)
         self._speaker = Speaker(api, clock)
         self._meter = Meter()
         self._size: Size | None = None
@@ -116,8 +118,13 @@ class Keeper:
         await self._say(pods, counts, why)
 
     async def _read_registry(self) -> tuple[Mapping[str, Standing], Load] | None:
-        """None while Redis is away."""
+        """None while Redis is away, and for an operator that leads no more."""
+        if not self._leads():
+            return None
         try:
+            if not self._took_over:
+                await self._registry.take_over()
+                self._took_over = True
             await self._beat()
             await self._actor.make_sure(self.pool)
             standings = await self._registry.standings()
@@ -184,7 +191,7 @@ class Keeper:
         failed = {pod.uid: pod for pod in pods if pod.dead and pod.trouble != EXIT_0 and self._is_current(pod)}
         for uid, pod in failed.items():
             if uid not in self._failed and (cause := trouble([pod], None)):
-                self._actor.pace.failed(cause, now)
+                self._actor.pace.crashed(cause, now)
                 if pod.trouble == BELOW_FLOOR:
                     self._floor = cause
         self._failed = set(failed)

@@ -34,8 +34,6 @@ class Leader:
         self._observed: tuple[Any, Any] = (None, None)
         self._observed_at = 0.0
         self._leads_until = -math.inf
-        self.term = 0
-        """Grows from one leader to the next: the revision of the write that took the lease."""
 
     def leads(self) -> bool:
         """Whether nobody else can have taken the lease yet, by this machine's own clock."""
@@ -88,7 +86,7 @@ class Leader:
         spec = lease["spec"]
         if spec.get("holderIdentity") not in (self._identity, "", None) and not self._expired(spec):
             return False
-        taken = spec.get("holderIdentity") != self._identity or not self.term  # a process that starts again has none
+        taken = spec.get("holderIdentity") != self._identity
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         lease["spec"] = spec | {
             "holderIdentity": self._identity, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now,
@@ -97,15 +95,13 @@ class Leader:
         }  # fmt: skip
         known = "resourceVersion" in lease["metadata"]
         try:
-            written = await self._api.call(
+            await self._api.call(
                 "PUT" if known else "POST", f"{self._path}/{self._name}" if known else self._path, lease
             )
         except ApiError as fault:
             if fault.status == 409:  # another was first
                 return False
             raise
-        if taken:
-            self.term = int(written["metadata"]["resourceVersion"])
         self._leads_until = started + LEASE_SECONDS - MARGIN_SECONDS
         return True
 

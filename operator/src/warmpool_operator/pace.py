@@ -19,25 +19,45 @@ class Pace:
     """Of one pool, since its spec last changed."""
 
     trouble: Trouble | None = None
-    """The last failure, until a pod of the template serves."""
+    """The last failure: until a pod of the template serves, or after a refusal, until one is taken."""
     proven: bool = False
     """A pod of the present template has been ready."""
     _failures: dict[str, int] = field(default_factory=dict)
+    _refused: bool = False
     _until: float = 0.0
     _tokens: float = float(BURST)
     _at: float | None = None
 
-    def failed(self, cause: Trouble, now: float) -> None:
-        """A creation was refused, or a pod ended before it ever served."""
+    def refused(self, cause: Trouble, now: float) -> None:
+        """The API server would not take a pod."""
+        self._failed(cause, now)
+        self._refused = True
+
+    def crashed(self, cause: Trouble, now: float) -> None:
+        """A pod ended before it ever served."""
+        self._failed(cause, now)
+        self._refused = False
+
+    def taken(self) -> None:
+        """The API server took a pod."""
+        self._tokens -= 1
+        if self._refused:
+            self._forgive()
+
+    def served(self) -> None:
+        """A pod of the present template can serve."""
+        self.proven = True
+        self._forgive()
+
+    def _failed(self, cause: Trouble, now: float) -> None:
         count = self._failures.get(cause.reason, 0)
         self._failures[cause.reason] = count + 1
         self._until = now + BACK_OFF_SECONDS[min(count, len(BACK_OFF_SECONDS) - 1)]
         self.trouble = cause
 
-    def succeeded(self) -> None:
-        self.proven = True
+    def _forgive(self) -> None:
         self._failures.clear()
-        self._until, self.trouble = 0.0, None
+        self._until, self._refused, self.trouble = 0.0, False, None
 
     def may_create(self, on_their_way: int, now: float) -> int:
         """`on_their_way` are pods of the present template that are not ready yet."""
@@ -50,16 +70,6 @@ class Pace:
         elif not self.proven:
             most = min(most, max(0, UNPROVEN - on_their_way))
         return most
-
-    def made(self) -> None:
-        self._tokens -= 1
-
-    def waits_until(self, now: float) -> float | None:
-        """When there is a reason to look again though nothing happens; None if not."""
-        if now < self._until:
-            return self._until
-        self._fill(now)
-        return None if self._tokens >= 1 else now + (1 - self._tokens) / PER_SECOND
 
     def _fill(self, now: float) -> None:
         if self._at is not None:

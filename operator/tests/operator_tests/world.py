@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.tests.registry.model import Model
-from warmpool.errors import QuotaExceeded, Unavailable
+from warmpool.errors import QuotaExceeded, Superseded, Unavailable
 from warmpool.registry import Counts, Demand, Lease, NoPod, PodState, Standing
 from warmpool_operator.api import ApiError, NotLeading
 from warmpool_operator.informer import Pod
@@ -127,7 +127,7 @@ class Cluster:
     async def _start(self, name: str) -> None:
         await asyncio.sleep(self.random.uniform(0.5, 4.0))
         pod = self.pods.get(name)
-        if pod is None or pod.deleting:
+        if pod is None or pod.deleting or pod.dead:
             return
         if self.random.random() < self.faults.pod_crashes:
             self.crash(name)
@@ -197,11 +197,11 @@ class SimApi:
 
     def __init__(self, cluster: Cluster, leads: Callable[[], bool]) -> None:
         self._cluster = cluster
-        self._leads = leads
+        self.may_write = leads
 
     async def call(self, method: str, path: str, body: Any = None, *, query: Any = None, patch: Any = None) -> Any:
         cluster = self._cluster
-        if not self._leads():
+        if method != "GET" and not self.may_write():
             raise NotLeading
         await asyncio.sleep(cluster.random.uniform(0.001, 0.03))
         if cluster.down or cluster.random.random() < cluster.faults.api_refuses:
@@ -236,7 +236,7 @@ class Redis:
         return self.model
 
     def flush(self) -> None:
-        self.cluster.fence_at_loss = self.model.fence
+        self.cluster.fence_at_loss = max(self.cluster.fence_at_loss, self.model.fence)
         self.model.lose()
         self.term = 0
         self.demand.clear()
@@ -251,6 +251,14 @@ class SimRegistry:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._term = 0
+
+    async def take_over(self) -> None:
+        def step(model: Model) -> int:
+            self._redis.term = max(self._redis.term + 1, round(model.now * 1e6))
+            return self._redis.term
+
+        self._term = await self._call(step)
 
     async def _call(self, step: Callable[[Model], Any]) -> Any:
         cluster = self._redis.cluster
@@ -267,31 +275,32 @@ class SimRegistry:
             raise Unavailable("away")
         return result
 
-    async def announce(self, pod: str, term: int = 0) -> bool:
-        def step(model: Model) -> bool:
-            if term < self._redis.term:
-                return False
-            if not model.announce(pod):
-                return False
-            self._redis.term = term
-            return True
+    async def _own(self, step: Callable[[Model], Any]) -> Any:
+        def fenced(model: Model) -> Any:
+            if self._term < self._redis.term:
+                raise Superseded("superseded")
+            self._redis.term = self._term
+            return step(model)
 
-        return bool(await self._call(step))
+        return await self._call(fenced)
+
+    async def announce(self, pod: str) -> bool:
+        return bool(await self._own(lambda model: model.announce(pod)))
 
     async def register(
         self, pod: str, address: str, *, max_executions: int, max_age_seconds: float, per_tenant: bool = False
     ) -> bool:
-        done = await self._call(lambda model: model.register(pod, address, max_executions, max_age_seconds, per_tenant))
+        done = await self._own(lambda model: model.register(pod, address, max_executions, max_age_seconds, per_tenant))
         return bool(done)
 
     async def heartbeat(self, pods: Sequence[str]) -> Any:
         return await self._call(lambda model: model.heartbeat(pods))
 
     async def retire(self, pod: str, reason: str) -> bool:
-        return bool(await self._call(lambda model: model.retire(pod, reason)))
+        return bool(await self._own(lambda model: model.retire(pod, reason)))
 
     async def remove(self, pod: str) -> None:
-        await self._call(lambda model: model.remove(pod))
+        await self._own(lambda model: model.remove(pod))
 
     async def destroy(self) -> None:
         await self._call(lambda model: model.lose())
@@ -371,15 +380,13 @@ class World:
         self.spent: set[str] = set()
         """Pods that nobody may get again: dirty, or their lease expired."""
         self.served = 0
-        self._term = 0
 
     @property
     def now(self) -> float:
         return self.cluster.now
 
     def start_operator(self) -> "Operator":
-        self._term += 1
-        made = Operator(self, self._term)
+        made = Operator(self)
         self.operators.append(made)
         return made
 
@@ -442,7 +449,9 @@ class World:
         return self.redis.tick().now
 
     def whole(self, replicas: int) -> str:
-        """What is still wrong; empty once the pool is as it should be."""
+        """What is still wrong; empty once the pool is as it should be. Raises what an operator died of."""
+        for operator in self.operators:
+            operator.assert_lives()
         pods, entries = self.cluster.pods, self.redis.model.entries
         if len(pods) != replicas:
             return f"{len(pods)} pods of {replicas}: {sorted(pods.values(), key=lambda pod: pod.name)}"
@@ -458,14 +467,14 @@ class World:
 class Operator:
     """One process: a keeper, its watch, and the lease that it believes to have."""
 
-    def __init__(self, world: World, term: int) -> None:
+    def __init__(self, world: World) -> None:
         self.leads = True
         self._world = world
         self.watch = world.cluster.watch(lambda _: self.keeper.poke())
         loop = asyncio.get_running_loop()
         self.keeper = Keeper(
             world.cluster.api(lambda: self.leads), self.watch, SimRegistry(world.redis), world.pool,  # type: ignore[arg-type]
-            term=term, clock=loop.time, cpu_clock=lambda: 0.0,
+            clock=loop.time, cpu_clock=lambda: 0.0,
         )  # fmt: skip
         self.task = loop.create_task(self.keeper.run())
 
@@ -475,5 +484,12 @@ class Operator:
         self.watch.close()
         self.task.cancel()
         await asyncio.wait([self.task])
-        if not self.task.cancelled() and (fault := self.task.exception()):
+        self.assert_lives()
+
+    def assert_lives(self) -> None:
+        """Raises what it died of, unless that was its successor."""
+        fault = self.task.exception() if self.task.done() and not self.task.cancelled() else None
+        if isinstance(fault, ExceptionGroup):
+            fault = fault.split(Superseded)[1]
+        if fault is not None:
             raise fault

@@ -7,11 +7,11 @@ pool. It neither retries nor waits; a caller in wait listens to `wakeups` and as
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from redis.asyncio import Redis
 
-from warmpool.errors import QuotaExceeded, RetryLater
+from warmpool.errors import QuotaExceeded, RetryLater, Superseded
 from warmpool.registry.pods import Counts, Demand, Lease, Pod, Standing, micros, seconds
 from warmpool.registry.scripts import Scripts, redis_away
 from warmpool.registry.states import NoPod, PodState, Released
@@ -32,7 +32,8 @@ class Registry:
     """The pods of one pool and who holds them.
 
     `redis` must decode responses and brings its own timeouts. `heartbeat_seconds` is how long a pod may go
-    unseen. Without a `clock` the time is Redis's own, so that gateways with skewed clocks agree.
+    unseen. Of several processes that believe to own the pods the one that took over last is heard: announce, register,
+    retire and remove raise errors.Superseded for the others. Without a `clock` the time is Redis's own, so that gateways with skewed clocks agree.
     Every method raises errors.Unavailable while Redis is away.
     """
 
@@ -48,17 +49,18 @@ class Registry:
             raise ValueError("the registry needs a Redis client made with decode_responses=True")
         self.pool = pool
         self._redis = redis
+        self._term = 0
         self._root = f"warmpool:{{{pool}}}"
         self._heartbeat = micros(heartbeat_seconds)
         self._scripts = Scripts(redis, self._root, clock)
 
-    async def announce(self, pod: str, term: int = 0) -> bool:
-        """A pod is about to be made, and is warming. False if it is known already, or gone.
+    async def take_over(self) -> None:
+        """From now on this process owns the pods."""
+        self._term = int(await self._scripts.call("take_over"))
 
-        Also False where an operator of a later term has announced one: of two that believe to lead only the newer is
-        heard. A term is any number that grows from one leader to the next.
-        """
-        return bool(await self._scripts.call("announce", pod, term))
+    async def announce(self, pod: str) -> bool:
+        """A pod is about to be made, and is warming. False if it is known already, or gone."""
+        return bool(await self._own("announce", pod))
 
     async def register(
         self, pod: str, address: str, *, max_executions: int, max_age_seconds: float, per_tenant: bool = False
@@ -69,7 +71,7 @@ class Registry:
         False if it is known already (a live pod's lease is not touched) or gone.
         """
         bounds = (max_executions, micros(max_age_seconds), int(per_tenant))
-        return bool(await self._scripts.call("register", pod, address, *bounds))
+        return bool(await self._own("register", pod, address, *bounds))
 
     async def heartbeat(self, pods: Sequence[str]) -> list[str]:
         """These pods are alive. Returns the ids that the registry does not know: Redis was lost, retire them."""
@@ -115,11 +117,11 @@ class Registry:
 
         `reason` is one CamelCase word. An unknown pod is recorded as retiring. False if that was decided before.
         """
-        return bool(await self._scripts.call("retire", pod, reason))
+        return bool(await self._own("retire", pod, reason))
 
     async def remove(self, pod: str) -> None:
         """The pod does not exist any more. Frees its lease; a late registration will not bring it back."""
-        await self._scripts.call("remove", pod, GONE_SECONDS)
+        await self._own("remove", pod, GONE_SECONDS)
 
     async def destroy(self) -> None:
         """Removes every key of the pool. Only for a pool that has no pod and gets none any more."""
@@ -239,6 +241,13 @@ class Registry:
             lease = await attempt
             if isinstance(lease, Lease):
                 await self.release(lease, clean=True)
+
+    async def _own(self, script: str, *arguments: str | int) -> Any:
+        """A step that only the pods' owner takes."""
+        answer = await self._scripts.call(script, *arguments, self._term)
+        if answer == "superseded":
+            raise Superseded("Another operator has taken over the pool's pods.")
+        return answer
 
     async def _marked(self, leased: Sequence[str]) -> list[str]:
         async with self._redis.pipeline() as pipeline:

@@ -3,15 +3,17 @@
 -- KEYS[1]  root
 -- ARGV[1]  now
 -- ARGV[2]  pod
--- ARGV[3]  term of the operator that makes it
+-- ARGV[3]  term of whoever owns the pods
 --
--- Result: 1, or 0 for a pod that is known, gone ones included, and for an operator that leads no more.
+-- Result: 1, or 0 for a pod that is known, gone ones included; 'superseded' where a later term is known.
 
-local pod, term = ARGV[2], tonumber(ARGV[3])
-if state_of(pod) or term < tonumber(redis.call('GET', TERM) or 0) then
+local pod = ARGV[2]
+if superseded(ARGV[3]) then
+  return 'superseded'
+end
+if state_of(pod) then
   return 0
 end
-redis.call('SET', TERM, text(term))
 redis.call('HSET', record_of(pod), 'address', '', 'executions', 0, 'registered', text(now))
 move(pod, nil, 'warming', now)
 see(pod)

@@ -5,10 +5,14 @@
 -- ARGV[1]  now
 -- ARGV[2]  pod
 -- ARGV[3]  seconds to remember that it is gone
+-- ARGV[4]  term of whoever owns the pods
 --
--- Result: nothing.
+-- Result: nothing, or 'superseded' where a later term is known.
 
 local pod = ARGV[2]
+if superseded(ARGV[4]) then
+  return 'superseded'
+end
 local record, state = record_of(pod), state_of(pod)
 if state == 'leased' then
   free(pod)

@@ -5,10 +5,14 @@
 -- ARGV[1]  now
 -- ARGV[2]  pod
 -- ARGV[3]  reason
+-- ARGV[4]  term of whoever owns the pods
 --
--- Result: 1, or 0 for a pod that is marked, retiring or gone already.
+-- Result: 1, or 0 for a pod that is marked, retiring or gone already; 'superseded' where a later term is known.
 
 local pod, reason = ARGV[2], ARGV[3]
+if superseded(ARGV[4]) then
+  return 'superseded'
+end
 local state = state_of(pod)
 if state == 'retiring' or state == 'gone' then
   return 0

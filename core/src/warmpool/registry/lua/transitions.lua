@@ -16,7 +16,7 @@
 -- <root>:changes   channel  a message for whoever owns the pods: one is to be replaced, or more callers wait
 -- <root>:bound     zset     score: idle since; idle pods that serve one tenant only, and are not in <root>:idle
 -- <root>:bound:<tenant>     the same of one tenant
--- <root>:term      string   of the operator that leads
+-- <root>:term      string   the latest term of an operator; none owns the pods after one of a later term has spoken
 -- <root>:demand    hash     gateway -> what it has counted, see demand.lua
 --
 -- Times are microseconds: under 2^53, so exact in Lua's doubles, but past what tostring() prints.
@@ -35,6 +35,15 @@ local function clock()
 end
 
 local now = tonumber(ARGV[1]) or clock()
+
+-- Whether another has owned the pods since that term began: of two operators that believe to lead only the later is heard.
+local function superseded(term)
+  local known = tonumber(redis.call('GET', TERM) or 0)
+  if tonumber(term) > known then
+    redis.call('SET', TERM, text(tonumber(term)))
+  end
+  return tonumber(term) < known
+end
 
 local function set_of(state)
   return root .. ':' .. state
