@@ -23,9 +23,11 @@ class House:
         self.queues: list[PoolQueue] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def pods(self, *ids: str) -> None:
+    async def pods(self, *ids: str, per_tenant: bool = False) -> None:
         for id in ids:
-            await self.registry.register(id, f"127.0.0.1:{len(id)}", max_executions=1000, max_age_seconds=3600)
+            await self.registry.register(
+                id, f"127.0.0.1:{len(id)}", max_executions=1000, max_age_seconds=3600, per_tenant=per_tenant
+            )
 
     async def gateway(self, **settings: Any) -> PoolQueue:
         made = PoolQueue(self.registry, QueueSettings(**settings), gateway=f"g{len(self.queues)}")
@@ -298,3 +300,65 @@ async def test_closing_turns_everyone_away(house):
     await queue.aclose()
     with pytest.raises(Unavailable, match="shutting down"):
         await waiting
+
+
+# -- pods of one tenant each
+
+
+async def serve(queue: PoolQueue, tenant: str) -> str:
+    lease = await acquire(queue, tenant=tenant)
+    assert lease is not None
+    await queue.release(lease, clean=True)
+    return lease.pod
+
+
+async def test_a_caller_whose_tenant_has_no_pod_holds_up_nobody_who_has(house):
+    await house.pods("a", per_tenant=True)
+    queue = await house.gateway(tick_seconds=60)
+    assert await serve(queue, "acme") == "a"
+    first = acquire(queue, tenant="globex")
+    await until_waiting(queue, 1)
+
+    assert [await serve(queue, "acme") for _ in range(3)] == ["a", "a", "a"]
+    assert not first.done()
+    await house.pods("b", per_tenant=True)
+    lease = await first
+    assert lease is not None
+    assert lease.pod == "b"
+
+
+async def test_many_callers_of_one_tenant_share_its_pod_though_another_waits_before_them(house):
+    await house.pods("a", per_tenant=True)
+    queue = await house.gateway(tick_seconds=60)
+    assert await serve(queue, "acme") == "a"
+    other = acquire(queue, tenant="globex")
+    await until_waiting(queue, 1)
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*(serve(queue, "acme") for _ in range(20))) == ["a"] * 20
+    other.cancel()
+
+
+# -- what the operator is told
+
+
+async def test_the_operator_learns_at_once_of_callers_that_wait(house):
+    queue = await house.gateway(tick_seconds=60)
+    async with house.registry.changes() as changes, asyncio.timeout(5):
+        waiting = acquire(queue)
+        await anext(changes)
+    (demand,) = (await house.registry.demands(60)).values()
+    assert (demand.arrivals, demand.waiting) == (1, 1)
+    await house.pods("a")
+    lease = await waiting
+    await queue.release(lease, clean=True)
+    async with asyncio.timeout(5):
+        while (demand := next(iter((await house.registry.demands(60)).values()))).releases == 0:
+            await asyncio.sleep(0.01)
+    assert (demand.arrivals, demand.waiting) == (1, 0)
+    assert 0 < demand.held_seconds < 5
+
+
+async def test_a_gateway_without_callers_reports_nothing(house, redis):
+    queue = await house.gateway()
+    await queue._demand.report()
+    assert await house.registry.demands(60) == {}

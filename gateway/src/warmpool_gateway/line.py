@@ -150,9 +150,10 @@ class IdleBelief:
         self.likely -= 1
         return self._news
 
-    def unspent(self) -> None:
-        """That acquire found an idle pod, which was for others."""
+    def unspent(self, attempt: int) -> bool:
+        """That acquire found an idle pod, which was for others. Whether we heard anything since it was sent."""
         self.likely += 1
+        return self._news > attempt
 
     def refuted(self, attempt: int) -> None:
         """That acquire found no idle pod: only what we heard since it was sent gives hope."""

@@ -219,8 +219,8 @@ class PoolQueue:
             if isinstance(answer, Lease):
                 return answer
             if answer is NoPod.BOUND:
-                self._belief.unspent()
-                self._barred.add(ask.tenant)
+                if not self._belief.unspent(attempt):
+                    self._barred.add(ask.tenant)
             else:
                 self._belief.refuted(attempt)
         if not waiter.lease.done():

@@ -98,7 +98,8 @@ def _spec() -> dict[str, Any]:
                     "max": _integer("Never more pods.", minimum=1, maximum=MOST_REPLICAS),
                     "spare": _integer("Idle pods beyond demand.", default=1, minimum=0, maximum=MOST_REPLICAS),
                     "coolDownSeconds": _integer(
-                        "For so long the pool keeps the size that it needed last.", default=300, minimum=0, maximum=86400
+                        "For so long the pool keeps the size that it needed last.",
+                        default=300, minimum=0, maximum=86400,
                     ),
                 },
                 required=["max"],
@@ -180,9 +181,14 @@ def _spec() -> dict[str, Any]:
 
 def _share(description: str) -> dict[str, Any]:
     return {
-        "description": f"{description} A number, or a percentage of the replicas.", "default": "25%",
-        "anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True,
-        "minimum": 0, "maximum": MOST_REPLICAS, "pattern": "^(100|[1-9]?[0-9])%$", "maxLength": 4,
+        "description": f"{description} A number, or a percentage of the replicas.",
+        "default": "25%",
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-int-or-string": True,
+        "minimum": 0,
+        "maximum": MOST_REPLICAS,
+        "pattern": "^(100|[1-9]?[0-9])%$",
+        "maxLength": 4,
     }
 
 

@@ -58,6 +58,4 @@ def _full(pool: SandboxPool, desired: int) -> list[Finding]:
 
 def _of_reason(reason: str, pool: SandboxPool) -> Finding:
     explained = REASONS[reason]
-    return Finding(
-        explained.meaning, explained.remedy.replace("NAMESPACE", pool.namespace).replace("NAME", pool.name)
-    )
+    return Finding(explained.meaning, explained.remedy.replace("NAMESPACE", pool.namespace).replace("NAME", pool.name))

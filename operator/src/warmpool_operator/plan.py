@@ -183,10 +183,10 @@ def _in_order_of_loss(pods: Sequence[Pod], observed: Observed) -> list[Pod]:
     """What can be done without first: not serving yet, the youngest first; then idle, the oldest first, which have run
     the most; then leased."""
     oldest_first = sorted(pods, key=lambda pod: (pod.created, pod.name))
-    warming, idle, leased = [], [], []
-    for pod in oldest_first:
-        state = _state(pod, observed)
-        (idle if state is PodState.IDLE else leased if state is PodState.LEASED else warming).append(pod)
+    idle, leased = (
+        [pod for pod in oldest_first if _state(pod, observed) is state] for state in (PodState.IDLE, PodState.LEASED)
+    )
+    warming = [pod for pod in oldest_first if _state(pod, observed) not in (PodState.IDLE, PodState.LEASED)]
     return [*reversed(warming), *idle, *leased]
 
 

@@ -86,7 +86,9 @@ def drain(name: str, namespace: str, timeout: float) -> None:
 
     left = _with_api(empty)
     if left:
-        raise click.ClickException(f"{left} pods of {name} are still there after {timeout:g} s; they end with their programs")
+        raise click.ClickException(
+            f"{left} pods of {name} are still there after {timeout:g} s; they end with their programs"
+        )
     click.echo(f"{name} is empty. To fill it again: kubectl scale sbp/{name} --namespace {namespace} --replicas=N")
 
 

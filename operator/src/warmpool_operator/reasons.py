@@ -1,4 +1,4 @@
-"""What each reason of a pool's conditions means, and what to do: the text of `warmpool pool explain` and of the docs."""
+"""What each reason of a pool's conditions means, and what to do: for `warmpool pool explain` and the docs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

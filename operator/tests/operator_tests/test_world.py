@@ -1,4 +1,4 @@
-"""The operator's own code through thousands of small worlds: whatever goes wrong and in whatever order, no pod is leased
+"""The operator's own code through thousands of small worlds: whatever goes wrong, in whatever order, no pod is leased
 twice, none is deleted under a program, there are never too many, and in the end the pool is whole."""
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A small world around the operator's own code: an API server with a late watch, a kubelet, Redis, gateways, and faults.
+"""A small world around the operator's own code: an API server with a late watch, a kubelet, Redis, gateways, faults.
 
 Everything random comes from one seed, and time is virtual, so that a seed is a story that can be told again. What the
 world sees go wrong it says by an AssertionError at the moment when it happens.

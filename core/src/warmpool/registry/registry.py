@@ -33,7 +33,8 @@ class Registry:
 
     `redis` must decode responses and brings its own timeouts. `heartbeat_seconds` is how long a pod may go
     unseen. Of several processes that believe to own the pods the one that took over last is heard: announce, register,
-    retire and remove raise errors.Superseded for the others. Without a `clock` the time is Redis's own, so that gateways with skewed clocks agree.
+    retire and remove raise errors.Superseded for the others. Without a `clock` the time is Redis's own, so that
+    gateways with skewed clocks agree.
     Every method raises errors.Unavailable while Redis is away.
     """
 
