@@ -205,11 +205,13 @@ volumeClaimTemplates:
   "replicas" $pool.replicas
   "image" (include "warmpool.image" (dict "root" . "name" "sandbox"))
   "imagePullPolicy" .Values.images.pullPolicy
-  "recycle" (pick $pool.recycle "maxExecutions" "maxAgeSeconds")
+  "recycle" (pick $pool.recycle "mode" "maxExecutions" "maxAgeSeconds")
+  "strategy" (pick $pool.strategy "maxUnavailable" "maxSurge")
+  "paused" $pool.paused
   "tools" (dict "configMap" (include "warmpool.toolsName" .) "items" $items)
   "keySecret" (dict "name" (include "warmpool.poolKeySecret" .))
 -}}
-{{- range $field := list "resources" "limits" "minLandlockABI" "runtimeClassName" -}}
+{{- range $field := list "autoscale" "resources" "limits" "minLandlockABI" "runtimeClassName" -}}
 {{- with get $pool $field -}}
 {{- $_ := set $spec $field . -}}
 {{- end -}}

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Self
 
 from warmpool.protocol import Limits
@@ -36,7 +37,7 @@ SINGLE_USE, PER_TENANT = "single-use", "tenant"
 """Modes of `spec.recycle`; the third, `reuse`, is the default."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SandboxPool:
     name: str
     namespace: str
@@ -118,7 +119,7 @@ class SandboxPool:
         """Of each execution. Raises ValueError where the schema let pass what protocol.Limits does not."""
         return Limits().lowered({LIMIT_FIELDS[name]: value for name, value in self.spec.get("limits", {}).items()})
 
-    @property
+    @cached_property
     def template_hash(self) -> str:
         """Of all that a pod is made from: two pods of one hash differ in nothing but their names."""
         made_from = {name: value for name, value in self.spec.items() if name not in _NOT_OF_THE_TEMPLATE}

@@ -404,7 +404,7 @@ class World:
         """Leases, runs, releases. Now and then it dies with what it has."""
         registry = SimRegistry(self.redis)
         while True:
-            await asyncio.sleep(self.random.expovariate(2.0))
+            await asyncio.sleep(self.random.expovariate(5.0))
             try:
                 lease = await registry.acquire(tenant, HOLD_SECONDS)
             except Unavailable:
