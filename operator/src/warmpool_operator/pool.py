@@ -101,12 +101,17 @@ class SandboxPool:
         return share
 
     @property
+    def _mode(self) -> str:
+        mode: str = self.spec.get("recycle", {}).get("mode", "reuse")
+        return mode
+
+    @property
     def per_tenant(self) -> bool:
-        return bool(self.spec.get("recycle", {}).get("mode") == PER_TENANT)
+        return self._mode == PER_TENANT
 
     @property
     def max_executions(self) -> int:
-        if self.spec.get("recycle", {}).get("mode") == SINGLE_USE:
+        if self._mode == SINGLE_USE:
             return 1
         return int(self.spec.get("recycle", {}).get("maxExecutions", 1000))
 
@@ -123,6 +128,7 @@ class SandboxPool:
     def template_hash(self) -> str:
         """Of all that a pod is made from: two pods of one hash differ in nothing but their names."""
         made_from = {name: value for name, value in self.spec.items() if name not in _NOT_OF_THE_TEMPLATE}
+        made_from["mode"] = self._mode  # what a pod has been used for, no change of the spec undoes
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
