@@ -53,6 +53,59 @@ def tools() -> str:
     return f"{NOTE}# Tools\n\nAs a program's author, or a model, sees them:\n\n```python\n{lines}\n```\n"
 
 
+def sandboxpool() -> str:
+    """From the definition that the API server has, so that it says what `kubectl explain sbp.spec` says."""
+    from warmpool_operator.crd import definition
+
+    version = definition()["spec"]["versions"][0]
+    parts = version["schema"]["openAPIV3Schema"]["properties"]
+    lines = [
+        "# SandboxPool\n",
+        f"`warmpool.dev/{version['name']}`, namespaced, short name `sbp`. The same by `kubectl explain sbp.spec "
+        "--recursive`. Why a condition says what it says: [reasons](reasons.md). How the numbers come about: "
+        "[how a pool is kept](../pools.md).\n",
+    ]
+    for part in ("spec", "status"):
+        lines += [f"\n## {part}\n", "| Field | Type | Default | What |", "|---|---|---|---|"]
+        lines += _fields(parts[part], part)
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def _fields(schema: dict[str, Any], path: str) -> list[str]:
+    lines = []
+    for name, field in schema.get("properties", {}).items():
+        here = f"{path}.{name}"
+        inner = field.get("items", {})
+        kind = (
+            f"list of {inner.get('type', 'any')}"
+            if field.get("type") == "array"
+            else field.get("type", "int or string")
+        )
+        bounds = [f"{word} {field[key]}" for word, key in (("from", "minimum"), ("to", "maximum")) if key in field]
+        bounds += ["one of " + ", ".join(f"`{value}`" for value in field["enum"])] if "enum" in field else []
+        needed = ["required"] if name in schema.get("required", ()) else []
+        about = " ".join([field.get("description", ""), ", ".join([*bounds, *needed])]).strip()
+        default = f"`{json.dumps(field['default'])}`" if field.get("default") not in (None, {}) else ""
+        lines.append(f"| `{here}` | {kind} | {default} | {about} |")
+        lines += _fields(field, here) or _fields(inner, f"{here}[]")
+    rules = [rule["message"] for rule in schema.get("x-kubernetes-validations", ())]
+    return lines + [f"| `{path}` | rule | | {message} |" for message in rules]
+
+
+def reasons() -> str:
+    from warmpool_operator.reasons import REASONS
+
+    lines = [
+        "# Reasons of a pool's conditions\n",
+        "The word of a condition of `kubectl describe sbp` and of the event alike. `warmpool pool explain NAME` walks "
+        "from the symptom to the one that can be mended.\n",
+        "| Reason | What it means | What to do |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{reason}` | {it.meaning} | {it.remedy or '—'} |" for reason, it in REASONS.items()]
+    return NOTE + "\n".join(lines) + "\n"
+
+
 def _with_secrets(make: Callable[[Settings], Any]) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         secret_files.create(Path(folder))
@@ -71,7 +124,11 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 on drift")
     check = parser.parse_args().check
     drifted = []
-    for name, make in {"settings.md": settings, "tools.md": tools, "openapi.json": openapi}.items():
+    pages = {
+        "settings.md": settings, "tools.md": tools, "openapi.json": openapi, "sandboxpool.md": sandboxpool,
+        "reasons.md": reasons,
+    }  # fmt: skip
+    for name, make in pages.items():
         path, text = FOLDER / name, make()
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             drifted.append(name)

@@ -1,4 +1,4 @@
-"""The operator at work on a real cluster: sized by demand, rolled out and halted, recycled each way, and through faults."""
+"""The operator at work on a real cluster: pools sized by demand, rolled out and halted, recycled each way."""
 
 import asyncio
 import subprocess

@@ -223,7 +223,7 @@ def _limits() -> dict[str, Any]:
     for name, field in LIMIT_FIELDS.items():
         most = kinds[field]
         number = {"type": "integer", "format": "int64"} if isinstance(most, int) else {"type": "number"}
-        properties[name] = {**number, "description": f"Default and most: {most:g}.", "minimum": 1, "maximum": most}
+        properties[name] = {**number, "description": f"Default and most: {most}.", "minimum": 1, "maximum": most}
     properties["memoryBytes"]["minimum"] = 32 * 1024 * 1024  # an interpreter with its imports takes 20 MB
     return _object("Of one execution, lower than the built-in ones.", properties, default={})
 
