@@ -61,9 +61,11 @@ def sandboxpool() -> str:
     parts = version["schema"]["openAPIV3Schema"]["properties"]
     lines = [
         "# SandboxPool\n",
-        f"`warmpool.dev/{version['name']}`, namespaced, short name `sbp`. The same by `kubectl explain sbp.spec "
-        "--recursive`. Why a condition says what it says: [reasons](reasons.md). How the numbers come about: "
-        "[how a pool is kept](../pools.md).\n",
+        (
+            f"`warmpool.dev/{version['name']}`, namespaced, short name `sbp`. The same by `kubectl explain sbp.spec "
+            "--recursive`. Why a condition says what it says: [reasons](reasons.md). How the numbers come about: "
+            "[how a pool is kept](../pools.md).\n"
+        ),
     ]
     for part in ("spec", "status"):
         lines += [f"\n## {part}\n", "| Field | Type | Default | What |", "|---|---|---|---|"]
@@ -97,8 +99,10 @@ def reasons() -> str:
 
     lines = [
         "# Reasons of a pool's conditions\n",
-        "The word of a condition of `kubectl describe sbp` and of the event alike. `warmpool pool explain NAME` walks "
-        "from the symptom to the one that can be mended.\n",
+        (
+            "The word of a condition of `kubectl describe sbp` and of the event alike. `warmpool pool explain NAME` walks "
+            "from the symptom to the one that can be mended.\n"
+        ),
         "| Reason | What it means | What to do |",
         "|---|---|---|",
     ]
