@@ -100,8 +100,8 @@ def reasons() -> str:
     lines = [
         "# Reasons of a pool's conditions\n",
         (
-            "The word of a condition of `kubectl describe sbp` and of the event alike. `warmpool pool explain NAME` walks "
-            "from the symptom to the one that can be mended.\n"
+            "The word of a condition of `kubectl describe sbp` and of the event alike. `warmpool pool explain NAME` "
+            "walks from the symptom to the one that can be mended.\n"
         ),
         "| Reason | What it means | What to do |",
         "|---|---|---|",
