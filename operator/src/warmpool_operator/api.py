@@ -4,11 +4,14 @@ The typed models are left out: building them costs more than everything else tha
 """
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
 from kubernetes.aio import client, config
+
+from warmpool.errors import Unavailable
 
 TIMEOUT_SECONDS: Final = 10.0
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -40,12 +43,15 @@ class Api:
 
     @classmethod
     async def connect(cls) -> "Api":
-        """With the pod's service account, whose token is read again as it rotates; else with the kubeconfig."""
+        """With the pod's service account, whose token is read again as it rotates; else with the kubeconfig.
+
+        Raises Unavailable where there is neither.
+        """
         configuration = client.Configuration()
         try:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         except config.ConfigException:
-            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            await _load_kubeconfig(configuration)
         return cls(client.ApiClient(configuration))
 
     def fenced(self, may_write: Callable[[], bool]) -> "Api":
@@ -104,6 +110,15 @@ class Api:
             return await self._client.call_api(method, url, headers, body, _request_timeout=timeout)
         except (TimeoutError, aiohttp.ClientError, OSError) as fault:
             raise ApiError(0, "Unreachable", str(fault) or "no answer in time") from fault
+
+
+async def _load_kubeconfig(configuration: client.Configuration) -> None:
+    try:
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=os.environ.get("KUBECONFIG"), client_configuration=configuration
+        )
+    except config.ConfigException as fault:
+        raise Unavailable(f"No cluster is named: set KUBECONFIG ({fault}).", retry_after=0) from fault
 
 
 async def _serialized(api: client.ApiClient, method: str, path: str, query: Any, headers: Any, body: Any) -> Any:

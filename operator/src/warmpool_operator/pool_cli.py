@@ -19,7 +19,12 @@ POLL_SECONDS: Final = 0.5
 T = TypeVar("T")
 
 namespace_option = click.option(
-    "--namespace", "-n", default="warmpool-sandboxes", show_default=True, help="Namespace of the pools."
+    "--namespace",
+    "-n",
+    envvar="WARMPOOL_OPERATOR__NAMESPACE",
+    default="warmpool-sandboxes",
+    show_default=True,
+    help="Namespace of the pools.",
 )
 
 
