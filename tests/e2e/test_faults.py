@@ -9,7 +9,7 @@ import pytest
 from harness.caller import Caller
 from harness.waiting import until
 from k8s.cluster import Cluster, Pools, is_ready
-from k8s.load import load
+from k8s.load import TIMEOUT_SECONDS, load
 from k8s.release import Release
 from k8s.wholeness import PODS, POOL, until_whole
 from kubernetes.aio import client
@@ -19,8 +19,8 @@ from warmpool.registry import Registry
 WITHIN_SECONDS = 15.0
 POD_START_SECONDS = 10.0
 """Of the few pods that are made at once, on two cores that serve a load as well; a lone one takes 3 to 5 s."""
-LEASE_SECONDS = 40.0
-"""The wall limit of a program that names none, and the grace of its lease."""
+LEASE_SECONDS = TIMEOUT_SECONDS + 10.0
+"""And the grace of a lease."""
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -137,7 +137,7 @@ async def test_a_pool_that_makes_no_sense_is_refused_with_the_field_named(
 # -- accepted, and impossible
 
 
-STORM_SECONDS = 15.0
+STORM_SECONDS = 10.0
 
 
 async def pods_made(cluster: Cluster, namespace: str, name: str, seconds: float) -> int:

@@ -19,6 +19,8 @@ from harness.waiting import until
 
 AGAIN: Final = frozenset({429, 503})
 PAUSE_SECONDS: Final = 0.2
+TIMEOUT_SECONDS: Final = 10
+"""Of each program: none takes a fifth of it."""
 RECORD_SECONDS: Final = 100.0
 """Records that a killed gateway was about to write are taken over by another after a while."""
 
@@ -50,7 +52,7 @@ class Load:
         code = PROGRAM.format(seconds=seconds, number=next(self._numbers), marker=self.marker)
         while True:
             try:
-                answer = await caller.post("/v1/executions", {"code": code})
+                answer = await caller.post("/v1/executions", {"code": code, "timeout_seconds": TIMEOUT_SECONDS})
             except aiohttp.ClientConnectorError:
                 self.sent_again += 1
             except (aiohttp.ClientError, TimeoutError) as fault:
