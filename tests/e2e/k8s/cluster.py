@@ -1,5 +1,6 @@
 """The cluster under test, by its API. Nothing here knows what kind of cluster it is."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +19,10 @@ RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 Object: TypeAlias = dict[str, Any]
 """An object of the API as JSON has it."""
+
+CLOSING_SECONDS: Final = 0.05
+"""aiohttp gives TLS connections up when it is closed, and does not wait for their goodbye; a loop that ends before it
+leaves transports that complain when they are collected, in whatever test comes then."""
 
 _STDOUT, _STDERR, _ERROR = 1, 2, 3
 
@@ -189,6 +194,7 @@ async def connected() -> AsyncIterator[Cluster]:
     await config.load_kube_config(client_configuration=configuration)
     async with client.ApiClient(configuration) as api, WsApiClient(configuration) as sockets:
         yield Cluster(api, sockets)
+    await asyncio.sleep(CLOSING_SECONDS)
 
 
 @contextmanager
