@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 from warmpool.errors import RetryLater
+from warmpool.protocol import Limits
 from warmpool.registry import Counts, PodState, Registry, Standing
 from warmpool_operator import metrics
 from warmpool_operator.act import Actor
@@ -31,7 +32,7 @@ SHARE: Final = 30
 MOST_SECONDS: Final = 3.0
 HEARTBEAT_SECONDS: Final = 5.0
 DRAIN_SECONDS: Final = 30.0
-"""Beyond an execution's wall limit, for which a deleted pool waits for its leased pods."""
+"""Beyond the longest wall limit of an execution, for which a deleted pool waits for its leased pods."""
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ class Keeper:
         if not self.pool.deleting:
             return False
         if self._drains_until is None:
-            self._drains_until = now + self.pool.limits.wall_seconds + DRAIN_SECONDS
+            self._drains_until = now + Limits().wall_seconds + DRAIN_SECONDS
         return now >= self._drains_until
 
     async def _say(self, pods: Mapping[str, Pod], counts: Counts | None, why: Trouble | None) -> None:
