@@ -166,6 +166,19 @@ async def test_a_server_that_is_away_is_said_to_be_and_only_the_log_knows_where(
     assert not await client.healthy()
 
 
+async def test_a_server_that_comes_back_soon_is_waited_for(client, server, answers):
+    port = server.port
+    await server.close()
+    calling = asyncio.create_task(client.call("acme", "search.search_products", {}, "grant"))
+    done, _ = await asyncio.wait([calling], timeout=0.05)
+    assert not done, "it was refused, and tries again"
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answers.handle)
+    async with TestServer(app, port=port):
+        assert (await calling).json.strip() == b"1"
+    assert len(answers.requests) == 1
+
+
 async def test_arguments_have_a_bound(client, answers, monkeypatch):
     monkeypatch.setattr(tools, "MAX_ARGUMENT_BYTES", 10)
     assert (await failure(client, query="x" * 20)).code == "arguments_too_large"

@@ -1,6 +1,6 @@
 """Calls the tool server on behalf of a program, with a grant that the program never sees.
 
-A call is never repeated: it may have written something. Every way in which it can fail is a ToolFailed
+A call that was sent is never repeated: it may have written something. Every way in which it can fail is a ToolFailed
 that the program gets as an exception.
 """
 
@@ -21,6 +21,10 @@ from warmpool_gateway.encoding import json_bytes
 MAX_RESPONSE_BYTES: Final = 1024 * 1024  # half of a frame
 MAX_ARGUMENT_BYTES: Final = 1024 * 1024
 CONNECT_SECONDS: Final = 2.0
+RECONNECT_SECONDS: Final = 2.0
+"""For which a call tries to connect again: a tool server is restarted, or the network has not let a new gateway through
+yet. Only the first call does: where the server is known to be away, programs are told at once."""
+RECONNECT_PAUSE_SECONDS: Final = 0.1
 KEEP_ALIVE_SECONDS: Final = 3.0  # less than the 5 s after which uvicorn closes: a call on a closed one is lost
 CONNECTIONS: Final = 256  # of a gateway, a call each: what one process of the tool server should have before it
 CONNECTIONS_OF_A_TENANT: Final = 64
@@ -71,7 +75,7 @@ class ToolServer:
             async with (
                 asyncio.timeout(self._timeout),
                 self._turn(tenant),
-                self._session.post(f"v1/tools/{tool}", data=body, headers=headers) as response,
+                await self._post(tool, body, headers) as response,
             ):
                 self._away = False
                 answer = await self._read(response, tool)
@@ -84,6 +88,17 @@ class ToolServer:
         if status != 200:
             raise _failure(tool, status, answer)
         return ToolValue(_value(tool, answer), len(body), len(answer))
+
+    async def _post(self, tool: str, body: bytes, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + min(RECONNECT_SECONDS, self._timeout / 2)
+        while True:
+            try:
+                return await self._session.post(f"v1/tools/{tool}", data=body, headers=headers)
+            except aiohttp.ClientConnectorError:  # nothing was sent
+                if self._away or loop.time() > until:
+                    raise
+            await asyncio.sleep(RECONNECT_PAUSE_SECONDS)
 
     async def healthy(self) -> bool:
         """Whether it says that it is ready."""
