@@ -68,6 +68,8 @@ class Story:
         world.cluster.down = False
         for operator in world.operators[:-1]:
             await operator.kill()
+        if world.operators and world.operators[0].task.done():  # superseded, its process starts again
+            await world.operators[0].kill()
         if not world.operators:
             self.operators += 1
             self.allow()
