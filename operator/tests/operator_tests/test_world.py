@@ -64,7 +64,7 @@ class Story:
 
     async def calm(self, gateways: list[asyncio.Task[None]]) -> None:
         world = self.world
-        world.faults.__init__()  # type: ignore[misc]
+        world.faults.end()
         world.cluster.down = False
         for operator in world.operators[:-1]:
             await operator.kill()
