@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,8 +27,11 @@ log = logging.getLogger(__name__)
 class Leader:
     """One candidate."""
 
-    def __init__(self, api: Api, settings: OperatorSettings) -> None:
+    def __init__(
+        self, api: Api, settings: OperatorSettings, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:  # fmt: skip
         self._api = api
+        self._clock = clock
         self._identity = settings.identity
         self._name = settings.lease_name
         self._path = f"/apis/coordination.k8s.io/v1/namespaces/{settings.lease_namespace}/leases"
@@ -37,7 +41,7 @@ class Leader:
 
     def leads(self) -> bool:
         """Whether nobody else can have taken the lease yet, by this machine's own clock."""
-        return time.monotonic() < self._leads_until
+        return self._clock() < self._leads_until
 
     async def acquire(self) -> None:
         """Returns once this candidate leads."""
@@ -73,7 +77,7 @@ class Leader:
 
     async def _try(self) -> bool:
         """Takes or renews the lease; its resource version lets one writer win."""
-        started = time.monotonic()
+        started = self._clock()
         try:
             lease = await self._api.call("GET", f"{self._path}/{self._name}")
         except ApiError as fault:
@@ -109,6 +113,6 @@ class Leader:
         """By our own clock since we saw it change: two machines' clocks may differ."""
         seen = spec.get("holderIdentity"), spec.get("renewTime")
         if seen != self._observed:
-            self._observed, self._observed_at = seen, time.monotonic()
+            self._observed, self._observed_at = seen, self._clock()
             return False
-        return time.monotonic() - self._observed_at > float(spec.get("leaseDurationSeconds", LEASE_SECONDS))
+        return self._clock() - self._observed_at > float(spec.get("leaseDurationSeconds", LEASE_SECONDS))
