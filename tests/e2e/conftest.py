@@ -61,7 +61,7 @@ async def _install(release: Release) -> None:
 
 async def _end(release: Release) -> None:
     async with connected() as cluster:
-        await release.end(cluster)
+        await release.end(cluster, wait=False)
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,7 @@ class Second:
     def end(self) -> None:
         async def end() -> None:
             async with connected() as cluster:
-                await self.release.end(cluster)
+                await self.release.end(cluster, wait=False)
 
         asyncio.run(end())
 

@@ -104,11 +104,14 @@ class Cluster:
             client.V1Namespace(metadata=client.V1ObjectMeta(name=name, labels=dict(labels)))
         )
 
-    async def end_namespace(self, name: str, seconds: float = 60.0) -> None:
+    async def end_namespace(self, name: str, seconds: float = 60.0, *, wait: bool = True) -> None:
         """Deletes it, if it is there, and waits until it is gone."""
         if await absent(self.core.read_namespace, name):
             return
-        await self.core.delete_namespace(name)
+        with suppress_missing():
+            await self.core.delete_namespace(name)
+        if not wait:
+            return
 
         async def is_gone() -> bool:
             return await absent(self.core.read_namespace, name)

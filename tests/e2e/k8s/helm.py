@@ -33,9 +33,10 @@ def apply(release: str, namespace: str, values: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
-def uninstall(release: str, namespace: str) -> str:
-    """Returns what it said: the names of what it keeps."""
-    return helm("uninstall", release, "--namespace", namespace, "--wait", "--timeout", f"{SECONDS}s")
+def uninstall(release: str, namespace: str, *, wait: bool) -> str:
+    """Returns what it said: the names of what it keeps. Its pools are drained in any case."""
+    waiting = ["--wait"] if wait else []
+    return helm("uninstall", release, "--namespace", namespace, *waiting, "--timeout", f"{SECONDS}s")
 
 
 def is_installed(release: str, namespace: str) -> bool:

@@ -57,15 +57,16 @@ class Release:
     def apply(self, **changed: Any) -> str:
         return apply(self.name, self.namespace, merged(self.values, changed))
 
-    def uninstall(self) -> str:
-        return uninstall(self.name, self.namespace)
+    def uninstall(self, *, wait: bool = True) -> str:
+        return uninstall(self.name, self.namespace, wait=wait)
 
-    async def end(self, cluster: Cluster) -> None:
-        """Uninstalls it, if it is there, and removes the namespaces with what the chart keeps."""
+    async def end(self, cluster: Cluster, *, wait: bool = True) -> None:
+        """Uninstalls it, if it is there, and removes the namespaces with what the chart keeps. Without `wait` the
+        cluster is left to it: a next install waits."""
         if is_installed(self.name, self.namespace):
-            self.uninstall()
+            self.uninstall(wait=wait)
         for namespace in (self.sandboxes, self.namespace):
-            await cluster.end_namespace(namespace)
+            await cluster.end_namespace(namespace, wait=wait)
 
 
 def small(**changed: Any) -> Values:
