@@ -11,6 +11,7 @@ from typing import Any, Final
 import kopf
 
 from warmpool.registry import Registry
+from warmpool_operator import metrics
 from warmpool_operator.api import Api
 from warmpool_operator.informer import Informer
 from warmpool_operator.keeper import Keeper
@@ -54,6 +55,7 @@ class Keepers:
         task = self._tasks.pop(pool, None)
         if task is not None:
             task.cancel()
+        metrics.forget(pool)
 
     def end(self) -> None:
         for pool in list(self._keepers):

@@ -29,3 +29,9 @@ def pods(pool: str, counts: Counts | None) -> None:
     if counts is not None:
         for state in ("warming", "idle", "leased", "retiring"):
             _pods.labels(pool=pool, state=state).set(getattr(counts, state))
+
+
+def forget(pool: str) -> None:
+    """A pool that is no more leaves no series behind."""
+    for metric in (created, deleted, retired, pass_time, drift, wanted, _pods):
+        metric.remove_by_labels({"pool": pool})

@@ -37,7 +37,7 @@ class Speaker:
             if fault.status != 404:
                 log.warning("status of %s: %s", pool.name, fault)
             return
-        self._publisher.done(said)
+        self._publisher.done(said, self._clock())
         for condition in said["conditions"]:
             await self._tell(pool, condition)
 

@@ -4,6 +4,7 @@ Idle and leased move with every execution. So that executions cost no API write,
 they have differed from what stands there for a while.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from warmpool.registry import Counts
 from warmpool_operator.informer import EXIT_0, UNSCHEDULABLE, Pod
 from warmpool_operator.pool import SandboxPool
 
+WRITE_SECONDS: Final = 1.0
+"""Between two writes of one pool: thousands of pods that come up are a write a second, not one each."""
 SETTLE_SECONDS: Final = 10.0
 MOVING: Final = ("idle", "leased")
 BELOW_FLOOR: Final = "Exit3"
@@ -186,6 +189,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self._published: dict[str, Any] = {}
+        self._written_at = -math.inf
         self._differs_since: float | None = None
 
     def due(self, said: dict[str, Any], now: float) -> bool:
@@ -193,14 +197,16 @@ class Publisher:
         if said == self._published:
             self._differs_since = None
             return False
+        if now - self._written_at < WRITE_SECONDS:
+            return False
         if _settled(said) != _settled(self._published):
             return True
         if self._differs_since is None:
             self._differs_since = now
         return now - self._differs_since >= SETTLE_SECONDS
 
-    def done(self, said: dict[str, Any]) -> None:
-        self._published, self._differs_since = said, None
+    def done(self, said: dict[str, Any], now: float) -> None:
+        self._published, self._written_at, self._differs_since = said, now, None
 
 
 def _settled(said: Mapping[str, Any]) -> dict[str, Any]:

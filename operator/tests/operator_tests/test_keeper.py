@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from prometheus_client import generate_latest
 from redis.asyncio import Redis
 
 from operator_tests.api_server import ApiServer, until
 from warmpool.registry import Lease, PodState, Registry, connect
 from warmpool_operator import keeper as keeper_module
+from warmpool_operator.handlers import Keepers
 from warmpool_operator.informer import Informer
 from warmpool_operator.keeper import Keeper
 from warmpool_operator.pool import SandboxPool
@@ -183,3 +185,18 @@ async def test_a_leased_pod_outlives_the_deletion_of_its_pool_until_its_release(
     async with asyncio.timeout(10):
         await keeper.gone.wait()
     assert server.pods == {}
+
+
+async def test_a_pool_that_is_no_more_leaves_no_series_behind(server: ApiServer, registry: Registry) -> None:
+    pool = SandboxPool(name="p", namespace="n", uid="u", generation=1, spec=SPEC, status={}, deleting=False)
+    async with server.running() as api, asyncio.TaskGroup() as group:
+        informer = Informer(api, "n", lambda name: keepers.poke(name))
+        keepers = Keepers(group, api, informer, lambda _: registry)
+        watching = group.create_task(informer.run())
+        keepers.update(pool)
+        await full(server, registry)
+        assert b'pool="p"' in generate_latest()
+
+        keepers.drop("p")
+        assert b'pool="p"' not in generate_latest()
+        watching.cancel()

@@ -125,14 +125,26 @@ def test_a_condition_keeps_the_time_of_its_last_change() -> None:
 
 def test_a_change_of_what_people_wait_for_is_written_at_once() -> None:
     publisher = Publisher()
-    publisher.done(said_of(pool(), [pod(ready=False)], counts()))
+    publisher.done(said_of(pool(), [pod(ready=False)], counts()), now=-1.0)
 
     assert publisher.due(said_of(pool(), [pod()], counts(idle=1)), now=0.0)
 
 
+def test_pods_that_come_up_one_by_one_are_written_once_a_second() -> None:
+    publisher, written = Publisher(), 0
+    for ready in range(100):
+        now = ready * 0.05
+        said = said_of(pool(), [pod(ready=number < ready) for number in range(100)], counts())
+        if publisher.due(said, now):
+            publisher.done(said, now)
+            written += 1
+
+    assert written == 5
+
+
 def test_leases_alone_are_written_only_once_they_lasted() -> None:
     publisher = Publisher()
-    publisher.done(said_of(pool(), [pod()], counts(idle=1)))
+    publisher.done(said_of(pool(), [pod()], counts(idle=1)), now=-1.0)
     leased = said_of(pool(), [pod()], counts(leased=1))
 
     assert not publisher.due(leased, now=0.0)
@@ -143,7 +155,7 @@ def test_leases_alone_are_written_only_once_they_lasted() -> None:
 def test_leases_that_came_and_went_are_never_written() -> None:
     publisher = Publisher()
     idle = said_of(pool(), [pod()], counts(idle=1))
-    publisher.done(idle)
+    publisher.done(idle, now=-1.0)
 
     for second in range(0, 60, 4):
         moment = idle if second % 8 else said_of(pool(), [pod()], counts(leased=1))
