@@ -21,6 +21,8 @@ class ApiServer:
     def __init__(self) -> None:
         self.pods: dict[str, dict[str, Any]] = {}
         self.created = 0
+        self.asked = 0
+        """For a pod, whether it was made or refused."""
         self.statuses: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.refusal: tuple[int, str] | None = None
@@ -87,6 +89,7 @@ class ApiServer:
             self._watchers.discard(queue)
 
     async def _create(self, request: web.Request) -> web.Response:
+        self.asked += 1
         if self.refusal is not None:
             status, message = self.refusal
             return web.json_response({"reason": "Forbidden", "message": message}, status=status)

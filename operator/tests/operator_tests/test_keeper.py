@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 from redis.asyncio import Redis
 
 from operator_tests.api_server import ApiServer, until
+from warmpool.errors import Superseded
 from warmpool.registry import Lease, PodState, Registry, connect
 from warmpool_operator import keeper as keeper_module
 from warmpool_operator.handlers import Keepers
@@ -17,6 +18,7 @@ from warmpool_operator.keeper import Keeper
 from warmpool_operator.pool import SandboxPool
 
 SPEC = {"replicas": 2, "image": "i", "keySecret": {"name": "k"}}
+POOL = SandboxPool(name="p", namespace="n", uid="u", generation=1, spec=SPEC, status={}, deleting=False)
 
 
 @pytest.fixture
@@ -42,10 +44,9 @@ async def registry(redis: Redis) -> Registry:
 async def keeper(server: ApiServer, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Keeper]:
     monkeypatch.setattr(keeper_module, "TICK_SECONDS", 0.02)
     monkeypatch.setattr(keeper_module, "COALESCE_SECONDS", 0.0)
-    pool = SandboxPool(name="p", namespace="n", uid="u", generation=1, spec=SPEC, status={}, deleting=False)
     async with server.running() as api:
         informer = Informer(api, "n", lambda _: made.poke())
-        made = Keeper(api, informer, registry, pool)
+        made = Keeper(api, informer, registry, POOL)
         tasks = [asyncio.create_task(informer.run()), asyncio.create_task(made.run())]
         yield made
         for task in tasks:
@@ -146,6 +147,42 @@ async def test_a_quota_is_a_condition_and_one_event_and_no_storm(
     await full(server, registry)
 
 
+async def test_one_refusal_stands_for_all_the_pods_that_would_have_followed(
+    server: ApiServer, keeper: Keeper, registry: Registry
+) -> None:
+    await full(server, registry)
+    asked = server.asked
+    server.refusal = (403, 'pods "p-1" is forbidden: exceeded quota: q')
+
+    keeper.update(replace(keeper.pool, generation=2, spec=SPEC | {"replicas": 40}))
+    await until(lambda: server.condition("Degraded") == ("True", "QuotaExceeded"), "it says so")
+
+    assert server.asked == asked + 1
+
+
+async def test_an_operator_supersedes_the_one_before_it_and_ends_when_it_is_superseded(
+    server: ApiServer, redis: Redis, registry: Registry
+) -> None:
+    """Such as one that was frozen, and does not know yet that its Lease is gone."""
+    before, after = Registry(redis, "p"), Registry(redis, "p")
+    await before.take_over()
+    async with server.running() as api:
+        informer = Informer(api, "n", lambda _: keeper.poke())
+        keeper = Keeper(api, informer, Registry(redis, "p"), POOL)
+        watching, keeping = asyncio.create_task(informer.run()), asyncio.create_task(keeper.run())
+        names = await full(server, registry)
+        with pytest.raises(Superseded):
+            await before.retire(names[0], "ScaledDown")
+
+        await after.take_over()
+        server.vanish(names[0])
+        with pytest.raises(ExceptionGroup) as ended:
+            await keeping
+        assert ended.group_contains(Superseded)
+        watching.cancel()
+    assert set(server.pods) == {names[1]}
+
+
 async def test_a_sandbox_below_the_floor_makes_the_pool_unconfined(server: ApiServer, keeper: Keeper) -> None:
     await until(lambda: len(server.pods) == 2, "the pods are made")
     ended = {"exitCode": 3, "message": "Landlock ABI: 5, at least 6 is asked for"}
@@ -188,12 +225,11 @@ async def test_a_leased_pod_outlives_the_deletion_of_its_pool_until_its_release(
 
 
 async def test_a_pool_that_is_no_more_leaves_no_series_behind(server: ApiServer, registry: Registry) -> None:
-    pool = SandboxPool(name="p", namespace="n", uid="u", generation=1, spec=SPEC, status={}, deleting=False)
     async with server.running() as api, asyncio.TaskGroup() as group:
         informer = Informer(api, "n", lambda name: keepers.poke(name))
         keepers = Keepers(group, api, informer, lambda _: registry)
         watching = group.create_task(informer.run())
-        keepers.update(pool)
+        keepers.update(POOL)
         await full(server, registry)
         assert b'pool="p"' in generate_latest()
 
