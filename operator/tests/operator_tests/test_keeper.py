@@ -147,6 +147,22 @@ async def test_a_quota_is_a_condition_and_one_event_and_no_storm(
     await full(server, registry)
 
 
+async def test_a_pod_that_has_to_go_is_dealt_with_when_the_registry_says_so(
+    server: ApiServer, keeper: Keeper, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the next look, which is too far away here."""
+    await full(server, registry)
+    monkeypatch.setattr(keeper_module, "TICK_SECONDS", 3600)
+    passed = keeper.passed_at
+    keeper.poke()
+    await until(lambda: keeper.passed_at > passed, "it has looked for the last time by itself")
+    lease = await registry.acquire(execution="e", tenant="t", gateway="g", hold_seconds=60, quota=9)
+    assert isinstance(lease, Lease)
+
+    await registry.release(lease, clean=False)
+    await until(lambda: lease.pod not in server.pods, "the dirty pod is deleted")
+
+
 async def test_one_refusal_stands_for_all_the_pods_that_would_have_followed(
     server: ApiServer, keeper: Keeper, registry: Registry
 ) -> None:
