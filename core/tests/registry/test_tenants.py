@@ -1,6 +1,6 @@
 """Pods that serve no other tenant than their first."""
 
-from warmpool.registry import Counts, Lease, NoPod, PodState, Released, Standing
+from warmpool.registry import Counts, Lease, NoPod, PodState, Released
 
 
 async def add(pool, *pods):
@@ -60,14 +60,6 @@ async def test_a_worn_out_pod_of_the_tenant_is_passed_over(pool):
     lease = await pool.lease("acme")
     assert await pool.registry.release(lease, clean=True) is Released.RETIRED
     assert await pool.acquire("acme") is NoPod.EMPTY
-
-
-async def test_a_standing_tells_since_when(pool):
-    await pool.registry.announce("p1")
-    pool.clock.advance(5)
-    await pool.add("p2")
-    standings = await pool.registry.standings()
-    assert standings["p2"] == Standing(state=PodState.IDLE, since=standings["p1"].since + 5)
 
 
 async def test_a_leased_pod_that_is_to_retire_is_marked(pool):

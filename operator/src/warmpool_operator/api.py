@@ -12,6 +12,7 @@ import aiohttp
 from kubernetes.aio import client, config
 
 from warmpool.errors import Unavailable
+from warmpool_operator import metrics
 
 TIMEOUT_SECONDS: Final = 10.0
 MERGE_PATCH: Final = "application/merge-patch+json"
@@ -107,9 +108,12 @@ class Api:
         await self._client.update_params_for_auth(headers, pairs, ["BearerToken"], path, method, body)
         _, url, headers, body, _ = await _serialized(self._client, method, path, pairs, headers, body)
         try:
-            return await self._client.call_api(method, url, headers, body, _request_timeout=timeout)
+            response = await self._client.call_api(method, url, headers, body, _request_timeout=timeout)
         except (TimeoutError, aiohttp.ClientError, OSError) as fault:
+            metrics.requested("WATCH" if "watch" in query else method, path, 0)
             raise ApiError(0, "Unreachable", str(fault) or "no answer in time") from fault
+        metrics.requested("WATCH" if "watch" in query else method, path, response.status)
+        return response
 
 
 async def _load_kubeconfig(configuration: client.Configuration) -> None:

@@ -86,7 +86,7 @@ def _trouble(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> tuple[
 
 
 class Informer:
-    """Pods by pool and name; `changed` is called with a pool's name after each change of one of its pods."""
+    """Pods by pool and name; `changed` is called with a pool's name after each change of what is known of its pods."""
 
     def __init__(self, api: Api, namespace: str, changed: Callable[[str], None]) -> None:
         self._pools: dict[str, dict[str, Pod]] = {}
@@ -161,6 +161,8 @@ class Informer:
         pods = self._pools.setdefault(pod.pool, {})
         if kind == "DELETED":
             pods.pop(pod.name, None)
+        elif pods.get(pod.name) == pod:
+            return  # something of it changed that nobody here asks for
         else:
             pods[pod.name] = pod
         self._changed(pod.pool)

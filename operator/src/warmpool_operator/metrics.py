@@ -1,4 +1,4 @@
-"""What Prometheus sees of the operator. Labels are pools, states and reasons, never a pod."""
+"""What Prometheus sees of the operator. Labels are pools, states, reasons and kinds of requests, never a pod."""
 
 from typing import Final
 
@@ -21,7 +21,19 @@ drift = Counter(
 )
 wanted = Gauge("warmpool_pool_desired", "Pods that a pool should have.", ["pool"])
 leads = Gauge("warmpool_operator_leads", "1 while this operator acts.")
+_requests = Counter(
+    "warmpool_operator_api_requests_total",
+    "Requests to the API server by how they ended, 0 without an answer. Those that kopf makes for a pool are left out.",
+    ["verb", "resource", "code"],
+)
 _pods = Gauge("warmpool_pool_pods", "Pods of a pool by their state in the registry.", ["pool", "state"])
+
+
+def requested(verb: str, path: str, code: int) -> None:
+    """`path` is of a namespace's objects, as all are that the operator asks for."""
+    _, _, below = path.partition("/namespaces/")
+    _, resource, *_ = below.split("/")
+    _requests.labels(verb=verb, resource=resource, code=code).inc()
 
 
 def pods(pool: str, counts: Counts | None) -> None:

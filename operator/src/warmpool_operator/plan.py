@@ -92,12 +92,16 @@ def plan(desired: Desired, observed: Observed) -> list[Action]:
     serving: list[Pod] = []
     taken = 0
     for pod in observed.pods:
-        taken += not pod.dead
+        dead = pod.dead
+        taken += not dead
         if pod.uid in observed.deleted:
             continue
         known = observed.registry.get(pod.name)
-        actions += _of_one(pod, known)
-        if not pod.deleting and not pod.dead and not _goes(pod, known):
+        going = pod.deleting or dead
+        if going or not pod.ready or known is None or not _serves(known):  # few, in a pool of thousands
+            actions += _of_one(pod, known)
+            going = going or _goes(pod, known)
+        if not going:
             serving.append(pod)
     names = {pod.name for pod in observed.pods}
     actions += [Forget(name) for name in observed.registry if name not in names and name not in observed.expected]
@@ -124,6 +128,10 @@ def _of_one(pod: Pod, known: Standing | None) -> list[Action]:
     return []
 
 
+def _serves(known: Standing) -> bool:
+    return known.state in (PodState.IDLE, PodState.LEASED) and not known.marked
+
+
 def _takes_leases(known: Standing) -> bool:
     return known.state is not PodState.RETIRING and not known.marked
 
@@ -137,7 +145,7 @@ def _goes(pod: Pod, known: Standing | None) -> bool:
 def _size(desired: Desired, observed: Observed, serving: Sequence[Pod], unseen: int, places: int) -> list[Action]:
     """`places` are pods that may still be made before the pool is at its limit."""
     current = [pod for pod in serving if pod.template == desired.template]
-    outdated = [pod for pod in serving if pod.template != desired.template]
+    outdated = [pod for pod in serving if pod.template != desired.template] if len(current) < len(serving) else []
     made = len(current) + unseen
     surge = desired.max_surge if outdated else 0
     room = desired.replicas + surge - made - len(outdated)
@@ -145,7 +153,7 @@ def _size(desired: Desired, observed: Observed, serving: Sequence[Pod], unseen: 
     if any(pod.trouble == UNSCHEDULABLE for pod in serving):
         create = 0  # those that are there already wait for a node, and tell whoever adds nodes
     surplus = max(0, len(current) - desired.replicas)
-    by_loss = _in_order_of_loss(current, observed)
+    by_loss = _in_order_of_loss(current, observed) if surplus or observed.waiting else []
     actions: list[Action] = [Create(create)] if create > 0 else []
     actions += [Retire(pod.name, Reason.TEMPLATE_CHANGED) for pod in _replaceable(desired, observed, current, outdated)]
     actions += [Retire(pod.name, Reason.SCALED_DOWN) for pod in by_loss[:surplus]]
@@ -158,6 +166,8 @@ def _replaceable(
 ) -> Sequence[Pod]:
     """Those that cannot serve yet at once; of the others as many as the pool can be without, leased ones last and at
     their release. While pods of the new template come to nothing only what is too many anyway."""
+    if not outdated:
+        return []
     order = _in_order_of_loss(outdated, observed)
     if observed.failing:
         return order[: max(0, len(outdated) + len(current) - desired.replicas - desired.max_surge)]

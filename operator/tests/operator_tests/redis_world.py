@@ -108,7 +108,7 @@ class SimRegistry:
         def step(model: Model) -> dict[str, Standing]:
             return {
                 id: Standing(
-                    state=entry.pod.state, since=entry.since,
+                    state=entry.pod.state,
                     marked=entry.pod.state is PodState.LEASED and entry.pod.reason is not None,
                     bound=entry.pod.state is PodState.IDLE and entry.bound is not None,
                 )

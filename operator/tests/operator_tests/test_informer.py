@@ -67,7 +67,12 @@ class Watched:
 
     def __init__(self, informer: Informer) -> None:
         self.informer = informer
+        self.told: list[str] = []
         self.changed = asyncio.Event()
+
+    def tell(self, pool: str) -> None:
+        self.told.append(pool)
+        self.changed.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
@@ -96,7 +101,7 @@ async def watched(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
     def start() -> Watched:
         made: Watched
-        made = Watched(Informer(api, "n", lambda _: made.changed.set()))
+        made = Watched(Informer(api, "n", lambda pool: made.tell(pool)))
         tasks.append(asyncio.create_task(made.informer.run()))
         return made
 
@@ -134,6 +139,22 @@ async def test_it_takes_over_what_the_watch_says(server: Server, watched: Callab
     one = watched()
 
     await one.until(lambda: set(one.informer.of_pool("p")) == {"b", "c"})
+
+
+async def test_a_change_that_no_pool_asks_for_wakes_none(server: Server, watched: Callable[[], Watched]) -> None:
+    server.pods = [body("a")]
+    annotated = body("a", 8)
+    annotated["metadata"]["annotations"] = {"of": "somebody else"}
+    server.watches.append(
+        says(
+            {"type": "MODIFIED", "object": annotated},
+            {"type": "MODIFIED", "object": body("a", 9, podIP="10.0.0.2")},
+        )
+    )
+    one = watched()
+
+    await one.until(lambda: "a" in one.informer.of_pool("p") and one.informer.of_pool("p")["a"].ip == "10.0.0.2")
+    assert one.told == ["p", "p"]  # of the list, and of the address
 
 
 async def test_a_version_that_is_too_old_makes_it_list_again(server: Server, watched: Callable[[], Watched]) -> None:

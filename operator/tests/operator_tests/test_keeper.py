@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import REGISTRY, generate_latest
 from redis.asyncio import Redis
 
 from operator_tests.api_server import ApiServer, until
@@ -237,6 +237,25 @@ async def test_a_leased_pod_outlives_the_deletion_of_its_pool_until_its_release(
     async with asyncio.timeout(10):
         await keeper.gone.wait()
     assert server.pods == {}
+
+
+async def test_requests_are_counted_by_what_they_asked_for(
+    server: ApiServer, keeper: Keeper, registry: Registry
+) -> None:
+    taken, refused = ("POST", "pods", 201), ("POST", "pods", 403)
+    before = {kind: requests(*kind) for kind in (taken, refused)}
+    server.refusal = (403, 'pods "p-1" is forbidden: exceeded quota: q')
+    await until(lambda: server.asked > 0, "one is refused")
+    server.refusal = None
+    await full(server, registry)
+
+    assert requests(*taken) - before[taken] == server.created
+    assert requests(*refused) - before[refused] == server.asked - server.created
+
+
+def requests(verb: str, resource: str, code: int) -> float:
+    labels = {"verb": verb, "resource": resource, "code": str(code)}
+    return REGISTRY.get_sample_value("warmpool_operator_api_requests_total", labels) or 0.0
 
 
 async def test_a_pool_that_is_no_more_leaves_no_series_behind(server: ApiServer, registry: Registry) -> None:

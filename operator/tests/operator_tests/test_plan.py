@@ -21,7 +21,7 @@ def pod(name: str, **changes: object) -> Pod:
 
 
 def known(state: PodState, **changes: object) -> Standing:
-    return Standing(state=state, **{"since": 0.0, **changes})  # type: ignore[arg-type]
+    return Standing(state=state, **changes)  # type: ignore[arg-type]
 
 
 def observed(pods: list[Pod], registry: dict[str, Standing] | None = None, **changes: object) -> Observed:

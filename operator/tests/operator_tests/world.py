@@ -332,7 +332,7 @@ class Operator:
         loop = asyncio.get_running_loop()
         self.keeper = Keeper(
             world.cluster.api(lambda: self.leads), self.watch, SimRegistry(world.redis), world.pool,  # type: ignore[arg-type]
-            clock=loop.time, cpu_clock=lambda: 0.0,
+            clock=loop.time,
         )  # fmt: skip
         self.task = loop.create_task(self.keeper.run())
 

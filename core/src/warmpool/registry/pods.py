@@ -71,8 +71,6 @@ class Standing:
     """How a pod stands, for whoever owns it."""
 
     state: PodState
-    since: float
-    """When it came to this state; of a leased pod the deadline of its lease."""
     marked: bool = False
     """Leased, and to retire at its release."""
     bound: bool = False

@@ -5,7 +5,7 @@ pool. It neither retries nor waits; a caller in wait listens to `wakeups` and as
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Final, cast
 
@@ -26,6 +26,12 @@ PODS_PER_CALL: Final = 250  # of the calls that work through many pods: 0.5 to 3
 LISTED: Final = (PodState.WARMING, PodState.IDLE, PodState.LEASED, PodState.RETIRING)
 BOUND: Final = "bound"  # idle too, for one tenant each
 SETS: Final = (*LISTED, BOUND)
+# One object for all pods that stand alike: thousands of them are then one dictionary that no loop fills.
+ALIKE: Final[Mapping[str, Standing]] = {
+    **{state.value: Standing(state=state) for state in LISTED},
+    BOUND: Standing(state=PodState.IDLE, bound=True),
+}
+MARKED: Final = Standing(state=PodState.LEASED, marked=True)
 
 
 class Registry:
@@ -171,16 +177,14 @@ class Registry:
         with redis_away():
             async with self._redis.pipeline() as pipeline:
                 for name in SETS:
-                    pipeline.zrange(self._key(name), 0, -1, withscores=True)
+                    pipeline.zrange(self._key(name), 0, -1)
                 sets = await pipeline.execute()
-            leased = [pod for pod, _ in sets[LISTED.index(PodState.LEASED)]]
-            marked = {pod for some in _portions(leased) for pod in await self._marked(some)}
-        states = (*LISTED, PodState.IDLE)
-        return {
-            pod: Standing(state=state, since=seconds(score), marked=pod in marked, bound=name == BOUND)
-            for name, state, pods in zip(SETS, states, sets, strict=True)
-            for pod, score in pods
-        }
+            leased = sets[LISTED.index(PodState.LEASED)]
+            marked = [pod for some in _portions(leased) for pod in await self._marked(some)]
+        found: dict[str, Standing] = {}
+        for name, pods in zip(SETS, sets, strict=True):
+            found |= dict.fromkeys(pods, ALIKE[name])
+        return found | dict.fromkeys(marked, MARKED)
 
     async def report_demand(self, gateway: str, demand: Demand) -> None:
         """What the gateway has counted since it started; `changes` tells of it when more callers wait than before."""
