@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hack.cluster import boot, images, node, teardown
+from hack.cluster import binaries, boot, images, node, teardown
 from hack.cluster.instance import CHECKOUT, Instance
 from hack.cluster.processes import recorded
 from hack.cluster.shell import ClusterError, locked
@@ -25,9 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     loading.add_argument("archive", nargs="+", type=Path, help="as `docker save` writes them")
     entering = commands.add_parser("enter", help="run a command on the node, such as `bash` or `nft list ruleset`")
     entering.add_argument("words", nargs=argparse.REMAINDER, metavar="command")
+    commands.add_parser("kwok", help="build kwok, which plays nodes for measurements, and print its path")
     options = parser.parse_args(arguments)
     instance = Instance()
     try:
+        if options.command == "kwok":
+            sys.stdout.write(f"{binaries.KWOK.ensure() / 'kwok'}\n")
+            return 0
         if os.geteuid() != 0:
             raise ClusterError("this needs root: it makes namespaces, mounts and cgroups")
         _direct(instance)

@@ -25,9 +25,9 @@ POLL_SECONDS: Final = 0.1
 
 def up(instance: Instance) -> Path:
     """Leaves a whole cluster as it is and takes away whatever else is found; the folder of the binaries."""
-    binaries.go()  # first, for its absence is the one thing that is not mended here
+    binaries.KUBERNETES.go()  # first, for its absence is the one thing that is not mended here
     _install_packages()
-    built = binaries.ensure()
+    built = binaries.KUBERNETES.ensure()
     wrong = _broken(instance, built) or _patiently(partial(_unwell, instance, built))
     if wrong is None:
         return built
@@ -44,7 +44,7 @@ def up(instance: Instance) -> Path:
 
 def problem(instance: Instance) -> str | None:
     """What is wrong with the cluster as it stands, or None."""
-    built = binaries.folder()
+    built = binaries.KUBERNETES.folder()
     return _broken(instance, built) or _unwell(instance, built)
 
 
@@ -139,7 +139,7 @@ class _Boot:
 
     def _start(self, inner: Process, name: str, answers: Callable[[], bool] | None = None) -> None:
         program, *flags = config.commands(self._instance)[name]
-        ours = program in binaries.tools()
+        ours = program in binaries.KUBERNETES.tools()
         with _step(name):
             command = node.enter(inner, self._instance.binaries / program if ours else program, *flags)
             processes.start(self._instance, name, command)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from textwrap import dedent
 from typing import Any, Final
 
-from hack.cluster.binaries import version
+from hack.cluster.binaries import KUBERNETES
 from hack.cluster.instance import Instance
 
 NODE: Final = "node"
@@ -54,7 +54,7 @@ def kubeadm(instance: Instance) -> str:
         ---
         apiVersion: kubeadm.k8s.io/v1beta4
         kind: ClusterConfiguration
-        kubernetesVersion: {version("k8s.io/kubernetes")}
+        kubernetesVersion: {KUBERNETES.version("k8s.io/kubernetes")}
         clusterName: {instance.name}
         certificatesDir: {instance.certificates}
         networking: {{podSubnet: {instance.pod_subnet}, serviceSubnet: {instance.service_subnet}}}

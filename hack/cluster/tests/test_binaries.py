@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from hack.cluster import binaries
+from hack.cluster.binaries import KUBERNETES, KWOK
 from hack.cluster.shell import ClusterError
 
 GO = """\
@@ -51,49 +52,56 @@ def go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Go:
 
 
 def test_the_binaries_are_built_once(go: Go) -> None:
-    built = binaries.ensure()
-    assert {path.name for path in built.iterdir()} == binaries.tools().keys()
-    assert binaries.ensure() == built
+    built = KUBERNETES.ensure()
+    assert {path.name for path in built.iterdir()} == KUBERNETES.tools().keys()
+    assert KUBERNETES.ensure() == built
     assert go.builds() == 1
 
 
 def test_a_build_that_failed_says_why_and_leaves_nothing_that_looks_built(go: Go) -> None:
     go.fails_at("kubelet")
     with pytest.raises(ClusterError, match="kubelet"):
-        binaries.ensure()
-    assert list(binaries.folder().parent.iterdir()) == []
+        KUBERNETES.ensure()
+    assert list(KUBERNETES.folder().parent.iterdir()) == []
     go.fails_at("")
-    assert (binaries.ensure() / "kubelet").exists()
+    assert (KUBERNETES.ensure() / "kubelet").exists()
 
 
 def test_a_build_that_was_killed_is_swept_away_by_the_next(go: Go) -> None:
-    killed = binaries.folder().parent / "build-killed" / "bin"
+    killed = KUBERNETES.folder().parent / "build-killed" / "bin"
     killed.mkdir(parents=True)
-    assert [path.name for path in binaries.ensure().parent.iterdir()] == ["bin"]
+    assert [path.name for path in KUBERNETES.ensure().parent.iterdir()] == ["bin"]
 
 
 def test_a_machine_without_go_is_told_which_version_to_get(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries.shutil, "which", lambda *_, **__: None)
     with pytest.raises(ClusterError, match=r"go is not installed.*Go 1\.25 or newer.*go\.dev"):
-        binaries.go()
+        KUBERNETES.go()
 
 
 def test_a_go_that_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries.shutil, "which", lambda *_, **__: "/usr/bin/go")
     monkeypatch.setattr(binaries, "run", lambda *_: "go1.19.8\n")
     with pytest.raises(ClusterError, match=r"go1\.19\.8.*Go 1\.25 or newer"):
-        binaries.go()
+        KUBERNETES.go()
 
 
 def test_the_key_follows_the_version_of_go() -> None:
-    assert binaries.key("go1.25.0") != binaries.key("go1.25.1")
+    assert KUBERNETES.key("go1.25.0") != KUBERNETES.key("go1.25.1")
 
 
 def test_etcd_is_named_as_people_know_it() -> None:
-    assert binaries.tools()["etcd"] == "go.etcd.io/etcd/server/v3"
+    assert KUBERNETES.tools()["etcd"] == "go.etcd.io/etcd/server/v3"
 
 
 def test_versions_are_told_to_the_binaries_that_ask_for_them() -> None:
-    flags = binaries.link_flags()
-    assert f"gitVersion={binaries.version('k8s.io/kubernetes')}" in flags
-    assert f"internal/version.version={binaries.version('helm.sh/helm/v3')}" in flags
+    flags = KUBERNETES.link_flags()
+    assert f"gitVersion={KUBERNETES.version('k8s.io/kubernetes')}" in flags
+    assert f"internal/version.version={KUBERNETES.version('helm.sh/helm/v3')}" in flags
+
+
+def test_kwok_is_built_by_itself_and_only_where_it_is_asked_for(go: Go) -> None:
+    cluster = KUBERNETES.ensure()
+    assert not (cluster / "kwok").exists()
+    assert [path.name for path in KWOK.ensure().iterdir()] == ["kwok"]
+    assert KWOK.folder() != cluster
