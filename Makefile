@@ -69,7 +69,7 @@ cluster-test: setup ## boot, break and take down a second cluster, and see that 
 	@$(PY) -m pytest hack/cluster/tests/e2e hack/images/tests/e2e $(ARGS)
 
 bench-k8s: e2e-ground ## measure on a real Kubernetes and write benchmarks/kubernetes.json
-	@$(ON_CLUSTER) $(PY) tests/e2e/bench.py
+	@$(ON_CLUSTER) $(PY) tests/e2e/bench $(ARGS)
 
 reference: setup ## regenerate docs/reference and the table of docs/security.md from the code
 	@$(PY) hack/reference.py
