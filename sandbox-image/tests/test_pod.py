@@ -15,7 +15,7 @@ from support.unprivileged import Home, Place, can_mount
 
 import warmpool_sandbox.__main__ as command
 from warmpool_sandbox import cgroup, probe
-from warmpool_sandbox.execution import Pod
+from warmpool_sandbox.execution import Looks, Pod
 from warmpool_sandbox.probe import Check, Report
 from warmpool_sandbox.scratch import Scratch
 
@@ -27,7 +27,9 @@ PYTHON = os.path.realpath(sys.executable)
 def group(request, tmp_path: Path) -> Callable[..., Path]:
     """A container's view of its own group, with these figures."""
 
-    def make(limit: str = str(512 * MIB), used: int = 30 * MIB, cached: int = 0, quota: str = "100000") -> Path:
+    def make(
+        limit: str = str(512 * MIB), used: int = 30 * MIB, cached: int = 0, quota: str = "100000", worked: float = 0.0
+    ) -> Path:
         stat = f"anon 1\n{'total_' if request.param == 1 else ''}inactive_file {cached}\n"
         stat += f"{'total_' if request.param == 1 else ''}active_file {cached}\nunevictable 0\n"
         if request.param == 1:
@@ -37,6 +39,7 @@ def group(request, tmp_path: Path) -> Callable[..., Path]:
                 "memory/memory.stat": stat,
                 "cpu/cpu.cfs_quota_us": quota if quota != "max" else "-1",
                 "cpu/cpu.cfs_period_us": "100000",
+                "cpuacct/cpuacct.usage": str(round(worked * 1e9)),
             }
         else:
             files = {
@@ -45,6 +48,7 @@ def group(request, tmp_path: Path) -> Callable[..., Path]:
                 "memory.current": str(used),
                 "memory.stat": stat,
                 "cpu.max": f"{quota} 100000",
+                "cpu.stat": f"usage_usec {round(worked * 1e6)}\nuser_usec 1\nsystem_usec 2",
             }
         for name, text in files.items():
             path = tmp_path / name
@@ -70,6 +74,43 @@ def test_what_cannot_be_read_has_no_limit(tmp_path):
 def test_pages_of_files_are_charged_and_not_held(group):
     use = cgroup.MemoryUse(group(used=100 * MIB, cached=20 * MIB))
     assert (use.charged_bytes(), use.held_bytes()) == (100 * MIB, 60 * MIB)
+
+
+def test_processor_time_is_that_of_the_group(group):
+    use = cgroup.CpuUse(group(worked=12.5))
+    assert use.seconds() == 12.5
+    group(worked=13.25)
+    assert use.seconds() == 13.25
+
+
+def test_where_the_group_has_no_processor_time_it_cannot_be_read(tmp_path):
+    with pytest.raises(OSError):
+        cgroup.CpuUse(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "worked", "due"),
+    [(0.01, 0.02, False), (0.03, 0.001, False), (0.03, 0.02, True), (0.4, 0.001, False), (0.6, 0.0, True)],
+    ids=["so soon", "it waits", "it works", "it waits for long", "for too long"],
+)
+def test_a_tree_is_looked_at_once_its_pod_has_worked(group, seconds, worked, due):
+    looks = Looks(cgroup.CpuUse(group(worked=7.0)), now=100.0)
+    group(worked=7.0 + worked)
+    assert looks.is_due(now=100.0 + seconds) == due
+
+
+def test_the_work_of_many_short_whiles_adds_up_to_a_look(group):
+    looks = Looks(cgroup.CpuUse(group(worked=7.0)), now=100.0)
+    dues = []
+    for number in range(1, 11):
+        group(worked=7.0 + 0.004 * number)
+        dues.append(looks.is_due(now=100.0 + 0.03 * number))
+    assert dues == [False, False, True] * 3 + [False]
+
+
+def test_where_processor_time_is_not_known_a_tree_is_looked_at_each_time():
+    looks = Looks(None, now=100.0)
+    assert [looks.is_due(now=100.0 + 0.03 * number) for number in range(1, 4)] == [True] * 3
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,13 @@ def _pod() -> Pod | None:
     """None where its memory is without limit or cannot be read, which a check of the probe says too."""
     limit = cgroup.Limits.read().memory_bytes
     with suppress(OSError):
-        return None if limit is None else Pod(cgroup.MemoryUse(), limit)
+        return None if limit is None else Pod(cgroup.MemoryUse(), limit, _cpu_use())
+    return None
+
+
+def _cpu_use() -> cgroup.CpuUse | None:
+    with suppress(OSError):
+        return cgroup.CpuUse()
     return None
 
 

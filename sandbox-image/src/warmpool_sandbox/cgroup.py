@@ -59,6 +59,20 @@ class MemoryUse:
         return charged - sum(int(value) for name, _, value in lines if name in self._fields)
 
 
+class CpuUse:
+    """Processor time that was used in the group, by whatever runs there."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        """Raises OSError where there is no such group."""
+        self._is_second = (root / "cgroup.controllers").exists()
+        file = root / "cpu.stat" if self._is_second else root / "cpuacct" / "cpuacct.usage"
+        self._file = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+
+    def seconds(self) -> float:
+        text = os.pread(self._file, 64, 0)
+        return int(text.split(None, 2)[1]) / 1e6 if self._is_second else int(text) / 1e9
+
+
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="ascii").strip()
