@@ -21,6 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("up", help="make it, or find it whole; its kubeconfig is .cache/cluster/kubeconfig")
     commands.add_parser("down", help="take it away and leave nothing")
     commands.add_parser("status", help="say whether it is whole; exit code 1 if not")
+    restarting = commands.add_parser("restart", help="kill one component, and start it again after a while")
+    restarting.add_argument("component", help="as `status` names it")
+    restarting.add_argument(
+        "--down-seconds", type=float, default=0.0, metavar="SECONDS", help="between both; default: %(default)s"
+    )
     loading = commands.add_parser("load", help="import images")
     loading.add_argument("archive", nargs="+", type=Path, help="as `docker save` writes them")
     entering = commands.add_parser("enter", help="run a command on the node, such as `bash` or `nft list ruleset`")
@@ -45,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     _hand_over(instance, boot.up(instance))
                 case "down":
                     teardown.down(instance)
+                case "restart":
+                    boot.restart(instance, options.component, options.down_seconds)
                 case "load":
                     images.load(instance, options.archive)
     except ClusterError as fault:

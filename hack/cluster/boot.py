@@ -42,6 +42,22 @@ def up(instance: Instance) -> Path:
     return built
 
 
+def restart(instance: Instance, name: str, down_seconds: float) -> None:
+    """Kills one component, and starts it again after so long, whatever comes between.
+
+    The others go on meanwhile. Raises ClusterError where there is no such component.
+    """
+    known = processes.recorded(instance)
+    if name not in config.commands(instance) or name not in known or not known["node"].alive:
+        raise ClusterError(f"there is no {name} here; there are {', '.join(config.commands(instance))}")
+    try:
+        processes.kill_inside(known[name])
+        console.print(f"cluster: {name} is down for {down_seconds:g} s")
+        time.sleep(down_seconds)
+    finally:
+        _Boot(instance, binaries.folder()).start(known["node"], name)
+
+
 def problem(instance: Instance) -> str | None:
     """What is wrong with the cluster as it stands, or None."""
     built = binaries.KUBERNETES.folder()
@@ -102,19 +118,15 @@ class _Boot:
         began = time.monotonic()
         with _step("node"):
             inner = self._node()
-        for name, answers in (
-            ("etcd", partial(succeeds, *node.enter(inner, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/2379"))),
-            ("containerd", partial(succeeds, "ctr", "--address", self._instance.containerd_socket, "version")),
-            ("kube-apiserver", partial(succeeds, *self._kubectl, "get", "--raw", "/readyz")),
-        ):
-            self._start(inner, name, answers)
+        for name in ("etcd", "containerd", "kube-apiserver"):
+            self.start(inner, name)
         self._allow_administrators()
         for name in ("kube-controller-manager", "kube-scheduler", "kube-proxy"):
-            self._start(inner, name)
+            self.start(inner, name)
         with _step("images of the node"):
             images.load_own(self._instance, self._built)
-        self._start(inner, "kubelet", partial(succeeds, *self._kubectl, "get", "node", config.NODE))
-        self._start(inner, "kube-router")  # ends itself where the node is not there yet
+        for name in ("kubelet", "kube-router"):  # the latter ends itself where the node is not there yet
+            self.start(inner, name)
         with _step("CoreDNS"):
             self._dns()
         self._check()
@@ -137,14 +149,28 @@ class _Boot:
     def _kubeadm(self, *phase: str) -> None:
         run(self._built / "kubeadm", "init", "phase", *phase, f"--config={self._instance.config('kubeadm.yaml')}")
 
-    def _start(self, inner: Process, name: str, answers: Callable[[], bool] | None = None) -> None:
+    def start(self, inner: Process, name: str) -> None:
+        """Returns once it answers, where it is one that answers."""
         program, *flags = config.commands(self._instance)[name]
         ours = program in binaries.KUBERNETES.tools()
         with _step(name):
             command = node.enter(inner, self._instance.binaries / program if ours else program, *flags)
             processes.start(self._instance, name, command)
-            if answers is not None:
-                self._wait(name, answers)
+            if (question := self._question(inner, name)) is not None:
+                self._wait(name, partial(succeeds, *question))
+
+    def _question(self, inner: Process, name: str) -> Sequence[str | Path] | None:
+        """The command that succeeds once a component answers."""
+        match name:
+            case "etcd":
+                return node.enter(inner, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/2379")
+            case "containerd":
+                return ("ctr", "--address", self._instance.containerd_socket, "version")
+            case "kube-apiserver":
+                return (*self._kubectl, "get", "--raw", "/readyz")
+            case "kubelet":
+                return (*self._kubectl, "get", "node", config.NODE)
+        return None
 
     def _allow_administrators(self) -> None:
         """Before the first call of logs or exec: the kubelet remembers a refusal for 30 s."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from hack.cluster.instance import Instance
-from hack.cluster.shell import ClusterError
+from hack.cluster.shell import ClusterError, run
 
 END_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.02
@@ -68,6 +68,14 @@ def record(instance: Instance, name: str, process: Process) -> None:
     partial = _file(instance).with_suffix(".partial")
     partial.write_text(json.dumps({name: (one.pid, one.started) for name, one in known.items()}))
     partial.rename(_file(instance))
+
+
+def kill_inside(entered: Process) -> None:
+    """Kills the component itself: a child of the recorded process, which entered the node for it and ends with it."""
+    if entered.alive:
+        for child in run("pgrep", "--parent", str(entered.pid), check=False).split():
+            os.kill(int(child), signal.SIGKILL)
+    wait_gone([entered])
 
 
 def wait_gone(processes: Iterable[Process]) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,22 @@ def test_a_broken_cluster_is_noticed_and_made_anew(cluster: Instance, damage: Ca
     boot.up(cluster)
     assert boot.problem(cluster) is None
     assert not any(process.alive for process in before.values())
+
+
+def test_a_component_is_down_for_a_while_and_then_answers_again(cluster: Instance) -> None:
+    before = processes.recorded(cluster)
+    with ThreadPoolExecutor() as threads:
+        restarting = threads.submit(boot.restart, cluster, "kube-apiserver", 2.0)
+        assert waits_until(lambda: "kube-apiserver died" in (boot.problem(cluster) or ""))
+        restarting.result()
+    assert waits_until(lambda: boot.problem(cluster) is None)
+    changed = {name for name, process in processes.recorded(cluster).items() if process != before[name]}
+    assert changed == {"kube-apiserver"}
+
+
+def test_what_is_no_component_is_not_restarted(cluster: Instance) -> None:
+    with pytest.raises(ClusterError, match="there are etcd"):
+        boot.restart(cluster, "node", 0.0)
 
 
 def test_two_ups_at_once_make_one_cluster(cluster: Instance) -> None:
