@@ -22,11 +22,12 @@ def is_reachable(host: str, port: int) -> bool:
 
 
 class Forward:
-    """`kubectl port-forward` to a Service, which NetworkPolicies have no say in."""
+    """`kubectl port-forward` to a Service, past all NetworkPolicies. It leads to one pod, and ends with it."""
 
-    def __init__(self, namespace: str, service: str, port: int) -> None:
+    def __init__(self, namespace: str, service: str, port: int, here: int | None = None) -> None:
+        """From the port `here` of this machine; by default from one that is free."""
         self._process = subprocess.Popen(
-            ["kubectl", "port-forward", "--namespace", namespace, f"service/{service}", f":{port}"],
+            ["kubectl", "port-forward", "--namespace", namespace, f"service/{service}", f"{here or ''}:{port}"],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         try:
@@ -48,6 +49,10 @@ class Forward:
             if not line:
                 break
         raise AssertionError(f"no port was forwarded: {said}")
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
     def end(self) -> None:
         self._process.terminate()

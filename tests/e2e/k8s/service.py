@@ -52,8 +52,8 @@ def addresses(release: Release) -> Iterator[Addresses]:
             host, port = "127.0.0.1", forward("gateway", port)
         yield Addresses(
             gateway=f"http://{host}:{port}",
-            redis=_moved(told.redis, forward("redis", 6379)),
-            postgres=_moved(told.postgres, forward("postgres", 5432)),
+            redis=moved(told.redis, "127.0.0.1", forward("redis", 6379)),
+            postgres=moved(told.postgres, "127.0.0.1", forward("postgres", 5432)),
             api_key=told.api_key,
         )
 
@@ -103,8 +103,8 @@ async def any_pod(cluster: Cluster, release: Release, component: str) -> client.
     return ready[0]
 
 
-def _moved(url: str, port: int) -> str:
-    """The same URL at a port of this machine."""
+def moved(url: str, host: str, port: int) -> str:
+    """The same URL at another address."""
     parts = urlsplit(url)
     user, at, _ = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{port}"))
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{host}:{port}"))
