@@ -1,6 +1,6 @@
 # Every target sets up what it needs: `make demo` and `make test` work on an empty clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean e2e e2e-ground cluster-test bench-k8s
+.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean e2e e2e-ground cluster-test bench-k8s chaos
 
 PY := .venv/bin/python
 
@@ -56,6 +56,7 @@ ON_CLUSTER := KUBECONFIG="$(abspath $(KUBECONFIG))" IMAGES="$(abspath $(IMAGES))
 e2e-ground: setup
 else
 ON_CLUSTER := KUBECONFIG="$(CURDIR)/.cache/cluster/kubeconfig" PATH="$(CURDIR)/.cache/cluster/bin:$$PATH" NO_PROXY="10.0.0.0/8,$$NO_PROXY"
+RESTART_API_SERVER := --restart-api-server "$(PY) -m hack.cluster restart kube-apiserver --down-seconds {seconds}"
 e2e-ground: setup  # not by their targets, which would take ARGS
 	@$(PY) -m hack.images
 	@$(PY) -m hack.cluster up
@@ -70,6 +71,10 @@ cluster-test: setup ## boot, break and take down a second cluster, and see that 
 
 bench-k8s: e2e-ground ## measure on a real Kubernetes and write benchmarks/kubernetes.json
 	@$(ON_CLUSTER) $(PY) tests/e2e/bench $(ARGS)
+
+MINUTES ?= 5
+chaos: e2e-ground ## MINUTES=60 of random faults under load on a real Kubernetes; then whether all is whole, nothing ran twice
+	@$(ON_CLUSTER) $(PY) tests/e2e/chaos --minutes $(MINUTES) $(RESTART_API_SERVER) $(ARGS)
 
 reference: setup ## regenerate docs/reference and the table of docs/security.md from the code
 	@$(PY) hack/reference.py

@@ -59,6 +59,46 @@ def redis_client(url: str) -> Redis:
     return Redis.from_url(url, decode_responses=True, socket_timeout=None)
 
 
+class Relay:
+    """A way over TCP, as clusters have it, to the unix socket of a Redis."""
+
+    def __init__(self, path: str) -> None:
+        self.url = ""
+        self._path = path
+        self._ways: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_unix_connection(self._path)
+        self._ways |= {asyncio.create_task(_copy(reader, to_redis)), asyncio.create_task(_copy(from_redis, writer))}
+
+    async def until_cut(self) -> None:
+        """Returns once Redis has closed one of its connections at least, and their clients can know."""
+        await asyncio.wait(self._ways, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0)
+
+    async def aclose(self) -> None:
+        for way in self._ways:
+            way.cancel()
+        await asyncio.gather(*self._ways, return_exceptions=True)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def redis_relay(redis_server: RedisServer) -> AsyncIterator[Relay]:
+    relay = Relay(str(redis_server.socket))
+    async with await asyncio.start_server(relay.serve, "127.0.0.1", 0) as server:
+        relay.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+        yield relay
+        await relay.aclose()
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The server itself, for tests that stop or restart it; leave it running."""

@@ -47,6 +47,15 @@ async def test_other_commands_go_the_ordinary_way(link):
     assert await link.ping()
 
 
+async def test_a_connection_that_redis_closed_fails_no_later_command(redis, redis_relay):
+    link = PipelinedRedis.connect(redis_relay.url, timeout_seconds=2.0)
+    await link.set("key", "é")
+    await redis.client_kill_filter(_type="normal", skipme=True)
+    await redis_relay.until_cut()
+    assert await link.get("key") == "é"
+    await link.aclose()
+
+
 async def test_a_cancelled_caller_does_not_shift_the_replies_of_the_others(link):
     script = link.register_script("return ARGV[1]")
     await script(args=["x"])

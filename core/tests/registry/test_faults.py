@@ -57,6 +57,16 @@ async def test_a_redis_that_hangs_is_unavailable_after_the_timeout(redis_url, re
     await hasty.aclose()
 
 
+async def test_a_connection_that_redis_closed_fails_no_later_call(redis, redis_relay):
+    client = connect(redis_relay.url)
+    registry = Registry(client, "main")
+    await registry.counts()
+    await redis.client_kill_filter(_type="normal", skipme=True)
+    await redis_relay.until_cut()
+    assert await registry.counts() == Counts(warming=0, idle=0, leased=0, retiring=0)
+    await client.aclose()
+
+
 async def test_a_cancellation_at_any_moment_ends_a_call(redis_url):
     """One in fifteen was lost by the client's way to send."""
     client = connect(redis_url)

@@ -21,6 +21,8 @@ from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
+from warmpool.registry.connection import WITHOUT_NOTICES
+
 TOGETHER: Final = frozenset({"EVALSHA", "XADD", "XLEN", "PING"})
 """Commands whose reply needs no options to be read, and that never block."""
 
@@ -46,6 +48,7 @@ class PipelinedRedis(Redis):
             socket_connect_timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),
             driver_info=DRIVER,
+            maint_notifications_config=WITHOUT_NOTICES,
         )
         assert isinstance(client, cls)
         client.timeout_seconds = timeout_seconds

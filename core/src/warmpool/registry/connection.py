@@ -13,11 +13,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.maint_notifications import MaintNotificationsConfig
 
 # A burst waits for one; a script is 20 to 35 µs of a single-threaded Redis, so more would wait there.
 CONNECTIONS: Final = 64
 
 DRIVER: Final = DriverInfo()  # without it every new connection reads the package's metadata from disk
+
+# Where a TCP client listens for a server's notices of maintenance, its pool hands out connections that Redis has
+# closed: after a restart of Redis each of them would fail one more call, whenever its turn comes.
+WITHOUT_NOTICES: Final = MaintNotificationsConfig(enabled=False)
 
 
 def connect(url: str, *, timeout_seconds: float = 2.0) -> Redis:
@@ -34,6 +39,7 @@ def connect(url: str, *, timeout_seconds: float = 2.0) -> Redis:
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
         driver_info=DRIVER,
+        maint_notifications_config=WITHOUT_NOTICES,
     )
     pool.connection_class = type("Connection", (_Cancellable, pool.connection_class), {})
     return Redis.from_pool(pool)
