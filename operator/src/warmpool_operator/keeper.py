@@ -124,9 +124,9 @@ class Keeper:
             if not self._took_over:
                 await self._registry.take_over()
                 self._took_over = True
-            await self._beat()
-            await self._actor.make_sure(self.pool)
             standings = await self._registry.standings()
+            await self._beat(standings)
+            await self._actor.make_sure(self.pool)
             needed = self.pool.autoscale or self.pool.per_tenant
             demands = await self._registry.demands(FORGOTTEN_SECONDS) if needed else {}
         except RetryLater as fault:
@@ -157,12 +157,18 @@ class Keeper:
         except RetryLater as fault:
             log.warning("pool %s: %s", self.pool.name, fault)
 
-    async def _beat(self) -> None:
-        """Before the first reap, so that an operator which comes late does not find everything silent."""
+    async def _beat(self, standings: Mapping[str, Standing]) -> None:
+        """Before the first reap, so that an operator which comes late does not find everything silent.
+
+        A pod that starts cannot answer yet: it may wait for a node or pull an image for as long as that takes, and the
+        watch tells of its end.
+        """
         if self._clock() - self._beat_at < HEARTBEAT_SECONDS:
             return
         pods = self._informer.of_pool(self.pool.name).values()
-        await self._registry.heartbeat([pod.name for pod in pods if pod.ready and not pod.deleting and not pod.dead])
+        ready = [pod.name for pod in pods if pod.ready and not pod.deleting and not pod.dead]
+        starting = [name for name, standing in standings.items() if standing.state is PodState.WARMING]
+        await self._registry.heartbeat(ready + starting)
         self._beat_at = self._clock()
         await self._registry.reap()
 

@@ -54,6 +54,7 @@ class Story:
             asyncio.create_task(world.gateway(dice.choice(["acme", "globex"]))) for _ in range(dice.randint(0, 4))
         ]
         faults.watch_seconds = dice.choice([0.01, 0.2, 2.0])
+        faults.start_seconds = dice.choice([4.0, 4.0, 40.0])
         for name in ("api_refuses", "api_loses_answers", "redis_away", "pod_crashes", "gateway_dies", "dirty"):
             if dice.random() < 0.3:
                 setattr(faults, name, dice.choice([0.02, 0.2]))
@@ -162,6 +163,24 @@ def tell_all(seeds: range) -> None:
             run(Story(seed).tell())
         except BaseException as fault:
             raise AssertionError(f"seed {seed}: {''.join(traceback.format_exception(fault))}") from None
+
+
+def test_pods_that_start_for_longer_than_one_may_go_unseen_are_waited_for() -> None:
+    """Whoever pulls an image, or waits for a node, cannot be seen alive yet."""
+
+    async def tell() -> None:
+        world = World(seed=0, spec={"replicas": 3})
+        world.cluster.limit, world.faults.start_seconds = 4, 300.0
+        operator = world.start_operator()
+        await asyncio.sleep(10.0)
+        first = set(world.cluster.pods)
+        assert len(first) == 3
+        await asyncio.sleep(300.0)
+        assert not world.whole(3)
+        assert set(world.cluster.pods) == first, "they were given up, and others made"
+        await operator.kill()
+
+    run(tell())
 
 
 @pytest.mark.timeout(900)

@@ -36,6 +36,8 @@ class Faults:
     dirty: float = 0.0
     watch_seconds: float = 0.05
     """Mean lag of the watch."""
+    start_seconds: float = 4.0
+    """The longest that a pod takes to start."""
 
     def end(self) -> None:
         for name, default in Faults().__dict__.items():
@@ -126,7 +128,7 @@ class Cluster:
             self._spawn(self._end(name))
 
     async def _start(self, name: str) -> None:
-        await asyncio.sleep(self.random.uniform(0.5, 4.0))
+        await asyncio.sleep(self.random.uniform(0.5, self.faults.start_seconds))
         pod = self.pods.get(name)
         if pod is None or pod.deleting or pod.dead:
             return
