@@ -49,13 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def run(chosen: Settings) -> int:
     """Waits until it leads, then acts until SIGTERM or until it leads no more."""
-    api = await Api.connect()
+    api, lease_api = await Api.connect(), await Api.connect()
     redis = connect(chosen.redis.url, timeout_seconds=chosen.redis.timeout_seconds)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    leader = Leader(api, chosen.operator)
+    leader = Leader(lease_api, chosen.operator)
     health = Health()
     runner = await health.serve(chosen.operator.port)
     try:
@@ -70,6 +70,7 @@ async def run(chosen: Settings) -> int:
     finally:
         await runner.cleanup()
         await redis.aclose()
+        await lease_api.close()
         await api.close()
 
 

@@ -70,11 +70,12 @@ class Api:
         *,
         query: Mapping[str, str] | None = None,
         patch: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> dict[str, Any]:
         """The object that the server answers with. Raises ApiError."""
         if method != "GET" and not self.may_write():
             raise NotLeading
-        response = await self._request(method, path, body, query or {}, patch, TIMEOUT_SECONDS)
+        response = await self._request(method, path, body, query or {}, patch, timeout_seconds)
         try:
             async with response.response:
                 text = await response.read()

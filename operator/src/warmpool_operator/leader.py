@@ -18,6 +18,9 @@ LEASE_SECONDS: Final = 12
 RENEW_SECONDS: Final = 3.0
 MARGIN_SECONDS: Final = 3.0
 """Before the others may take over nothing more is written: a request may be on its way for that long."""
+ANSWER_SECONDS: Final = 3.0
+"""For a request about the Lease: after one on a connection that died unseen there is time for another."""
+RETRY_SECONDS: Final = 0.5
 TRY_SECONDS: Final = 2.0
 """Take-over after a crash takes the lease's rest and one try: at most 14 s."""
 
@@ -25,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Leader:
-    """One candidate."""
+    """One candidate. `api` should have no other user: each connection that died unseen costs a request its time."""
 
     def __init__(
         self, api: Api, settings: OperatorSettings, *, clock: Callable[[], float] = time.monotonic
@@ -56,22 +59,25 @@ class Leader:
 
     async def hold(self) -> None:
         """Renews; returns once the lease is lost, or could not be renewed before others may take it."""
+        pause = RENEW_SECONDS
         while self.leads():
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(pause)
             try:
                 if not await self._try():
                     self._leads_until = -math.inf
                     return
+                pause = RENEW_SECONDS
             except ApiError as fault:
                 log.warning("lease %s: %s", self._name, fault)
+                pause = RETRY_SECONDS
 
     async def release(self) -> None:
         """Lets the next take over at once, and leaves nothing behind where there is no next."""
         try:
-            lease = await self._api.call("GET", f"{self._path}/{self._name}")
+            lease = await self._call("GET", f"{self._path}/{self._name}")
             if lease["spec"].get("holderIdentity") == self._identity:
                 unchanged = {"preconditions": {"resourceVersion": lease["metadata"]["resourceVersion"]}}
-                await self._api.call("DELETE", f"{self._path}/{self._name}", unchanged)
+                await self._call("DELETE", f"{self._path}/{self._name}", unchanged)
         except ApiError as fault:
             log.warning("lease %s: %s", self._name, fault)
 
@@ -79,7 +85,7 @@ class Leader:
         """Takes or renews the lease; its resource version lets one writer win."""
         started = self._clock()
         try:
-            lease = await self._api.call("GET", f"{self._path}/{self._name}")
+            lease = await self._call("GET", f"{self._path}/{self._name}")
         except ApiError as fault:
             if fault.status != 404:
                 raise
@@ -99,15 +105,16 @@ class Leader:
         }  # fmt: skip
         known = "resourceVersion" in lease["metadata"]
         try:
-            await self._api.call(
-                "PUT" if known else "POST", f"{self._path}/{self._name}" if known else self._path, lease
-            )
+            await self._call("PUT" if known else "POST", f"{self._path}/{self._name}" if known else self._path, lease)
         except ApiError as fault:
             if fault.status == 409:  # another was first
                 return False
             raise
         self._leads_until = started + LEASE_SECONDS - MARGIN_SECONDS
         return True
+
+    async def _call(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        return await self._api.call(method, path, body, timeout_seconds=ANSWER_SECONDS)
 
     def _expired(self, spec: dict[str, Any]) -> bool:
         """By our own clock since we saw it change: two machines' clocks may differ."""

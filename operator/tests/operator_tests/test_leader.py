@@ -29,10 +29,16 @@ class Leases:
         """The most that a request takes on its way there, and again on its way back."""
         self.losses = 0.0
         """How likely an answer is lost."""
+        self.dead_connections = 0
+        """On which the next requests go, and get no answer."""
         self._version = 0
         self._random = random.Random(seed)
 
-    async def call(self, method: str, path: str, body: Any = None, **_: Any) -> dict[str, Any]:
+    async def call(self, method: str, path: str, body: Any = None, *, timeout_seconds: float) -> dict[str, Any]:
+        if self.dead_connections:
+            self.dead_connections -= 1
+            await asyncio.sleep(timeout_seconds)
+            raise ApiError(0, "Unreachable", "no answer in time")
         await asyncio.sleep(self._random.uniform(0, self.delay))
         if self.away:
             raise ApiError(0, "Unreachable", "away")
@@ -162,6 +168,19 @@ async def test_a_leader_rides_out_an_api_server_that_is_away_for_a_moment():
         leases.away = False
         await asyncio.sleep(10 * LEASE_SECONDS)
         assert leader.leads()
+        assert not holding.done()
+
+
+@in_virtual_time
+async def test_a_leader_rides_out_a_connection_that_died_unseen():
+    leases = Leases()
+    leader = candidate(leases, "leader")
+    await leader.acquire()
+    async with running(leader.hold()) as holding:
+        leases.dead_connections = 1
+        for _ in range(10 * LEASE_SECONDS):
+            await asyncio.sleep(1)
+            assert leader.leads()
         assert not holding.done()
 
 

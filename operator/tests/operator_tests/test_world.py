@@ -83,6 +83,7 @@ class Story:
         while (wrong := world.whole(world.pool.replicas)) and world.now < until:
             await asyncio.sleep(0.5)
         assert not wrong, wrong
+        await asyncio.sleep(2.0)  # the status follows, once a second at most
         writes = world.cluster.writes
         await asyncio.sleep(30.0)
         assert not world.whole(world.pool.replicas)
