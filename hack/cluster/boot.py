@@ -55,7 +55,7 @@ def restart(instance: Instance, name: str, down_seconds: float) -> None:
         console.print(f"cluster: {name} is down for {down_seconds:g} s")
         time.sleep(down_seconds)
     finally:
-        _Boot(instance, binaries.folder()).start(known["node"], name)
+        _Boot(instance, binaries.KUBERNETES.folder()).start(known["node"], name)
 
 
 def problem(instance: Instance) -> str | None:
