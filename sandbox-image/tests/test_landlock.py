@@ -186,6 +186,29 @@ def test_all_kinds_together_deny_all_and_leave_scratch_usable(sandbox_place: Pla
     assert {report[name] for name in SCOPES} == {errno.EPERM}
 
 
+CONNECT = """
+import errno, socket
+from warmpool_sandbox import kernel, landlock
+
+listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+one, other = (made.getsockname()[1] for made in listeners)
+kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+landlock.restrict(landlock.create_ruleset((), landlock.only(network=True), [one]))
+for port in (one, other):
+    print(errno.errorcode.get(socket.socket().connect_ex(("127.0.0.1", port))))
+try:
+    socket.socket().bind(("127.0.0.1", one))
+except OSError as fault:
+    print(errno.errorcode[fault.errno])
+"""
+
+
+def test_a_listed_port_may_be_connected_to_and_not_be_bound(sandbox_place: Place):
+    process = sandbox_place.start(["-W", "ignore", "-c", CONNECT], sandbox_place.home(), stdout=subprocess.PIPE)
+    output, _ = process.communicate(timeout=20)
+    assert output.decode().split() == ["None", "EACCES", "EACCES"]
+
+
 def test_without_no_new_privs_the_kernel_refuses_and_that_is_an_error(sandbox_place: Place):
     home = sandbox_place.home()
     script = "from warmpool_sandbox import landlock as l; l.restrict(l.create_ruleset((), l.only(scopes=True)))"

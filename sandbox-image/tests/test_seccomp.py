@@ -25,16 +25,23 @@ GOLDEN = {
 }
 
 
+GOLDEN_TCP = {
+    X86: "7ee5deeeea8fe85ff48f7b58cd418b7711e65cd73498a0d844c34055992afe1f",
+    ARM: "8ee2907f22fc331b51888c53549e9045e4737176ea593cbf547b5748c87bc592",
+}
+"""With a network profile."""
+
+
 @functools.cache
-def instructions(machine: str) -> list[tuple[int, int, int, int]]:
-    return list(struct.iter_unpack("=HBBI", assemble(machine)))
+def instructions(machine: str, tcp: bool = False) -> list[tuple[int, int, int, int]]:
+    return list(struct.iter_unpack("=HBBI", assemble(machine, tcp=tcp)))
 
 
-def decide(machine: str, number: int, *arguments: int, arch: int | None = None) -> int:
+def decide(machine: str, number: int, *arguments: int, arch: int | None = None, tcp: bool = False) -> int:
     """What the filter answers: classic BPF as Documentation/networking/filter.rst has it, as far as it is used."""
     padded = [argument & (1 << 64) - 1 for argument in (*arguments, 0, 0, 0, 0, 0, 0)[:6]]
     data = struct.pack("=IIQ6Q", number & 0xFFFFFFFF, AUDIT_ARCH[machine] if arch is None else arch, 0, *padded)
-    program = instructions(machine)
+    program = instructions(machine, tcp)
     accumulator, place = 0, 0
     for _ in range(len(program)):
         code, when_true, when_false, k = program[place]
@@ -72,11 +79,13 @@ def listed(table: dict[str, tuple[int | None, int | None]], machine: str) -> dic
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_filters_bytes_are_those_that_were_reviewed(machine):
     assert hashlib.sha256(assemble(machine)).hexdigest() == GOLDEN[machine]
+    assert hashlib.sha256(assemble(machine, tcp=True)).hexdigest() == GOLDEN_TCP[machine]
 
 
+@pytest.mark.parametrize("tcp", [False, True], ids=["no network", "network profile"])
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_kernel_would_take_the_filter(machine):
-    program = instructions(machine)
+def test_the_kernel_would_take_the_filter(machine, tcp):
+    program = instructions(machine, tcp)
     assert len(program) <= 4096  # BPF_MAXINSNS
     for place, (code, when_true, when_false, k) in enumerate(program):
         if code in (0x15, 0x45):
@@ -241,6 +250,55 @@ def test_modes_and_times_of_files_are_left_as_they_are(machine):
 
 def test_every_checked_call_was_tried():
     assert {name for name, _, _ in BY_ARGUMENT} | set(MODES_AND_TIMES) == set(CHECKED) == set(seccomp._CHECKS)
+
+
+# -- with a network profile
+
+SOL_IP, SOL_SOCKET, SOL_TCP, SOL_IPV6, SOL_MPTCP = 0, 1, 6, 41, 284
+NODELAY, KEEPALIVE, SNDBUF, RCVBUF, ULP, CONGESTION, ZEROCOPY_RECEIVE = 1, 9, 7, 8, 31, 13, 35
+TCP, UDP, SCTP, MPTCP, RAW = 6, 17, 132, 262, 3
+FASTOPEN = 0x20000000
+
+BY_ARGUMENT_WITH_TCP = [
+    *[("socket", (family, STREAM, protocol), ALLOW) for family in (AF_INET, AF_INET6) for protocol in (0, TCP)],
+    ("socket", (AF_INET | HIGH, STREAM | NONBLOCK | CLOEXEC, TCP | HIGH), ALLOW),
+    *[("socket", (AF_INET, STREAM, protocol), EPERM) for protocol in (1, UDP, SCTP, MPTCP, 255, -1)],
+    *[("socket", (family, kind, 0), EPERM) for family in (AF_INET, AF_INET6) for kind in (0, DGRAM, RAW, 4, SEQPACKET)],
+    *[("socket", (AF_INET6, kind | NONBLOCK, TCP), EPERM) for kind in (0, DGRAM, RAW, 10, 0xF)],
+    *[("socket", (family, STREAM, 0), EPERM) for family in range(46) if family not in (AF_INET, AF_INET6)],
+    ("connect", (3, 0, 16), ALLOW),
+    *[("sendto", (3, 0, 1, flags), answer) for flags, answer in ((DONTWAIT, ALLOW), (FASTOPEN, EPERM))],
+    *[("sendto", (3, 0, 1, flags), EPERM) for flags in (OUT_OF_BAND, DONTWAIT | FASTOPEN, FASTOPEN | HIGH)],
+    *[("sendmsg", (3, 0, flags), answer) for flags, answer in ((0, ALLOW), (FASTOPEN, EPERM), (OUT_OF_BAND, EPERM))],
+    ("setsockopt", (3, SOL_SOCKET, KEEPALIVE), ALLOW),
+    ("setsockopt", (3, SOL_TCP, NODELAY), ALLOW),
+    *[("setsockopt", (3, SOL_SOCKET, name), EPERM) for name in range(100) if name != KEEPALIVE],
+    *[("setsockopt", (3, SOL_TCP, name), EPERM) for name in range(100) if name != NODELAY],
+    *[("setsockopt", (3, level, name), EPERM) for level in (SOL_IP, SOL_IPV6, SOL_MPTCP, -1) for name in (1, 9)],
+    *[("getsockopt", (3, SOL_SOCKET, name), ALLOW) for name in (3, 4, SNDBUF, RCVBUF, KEEPALIVE, 38, 39)],
+    ("getsockopt", (3, SOL_TCP, NODELAY), ALLOW),
+    *[("getsockopt", (3, SOL_TCP, name), EPERM) for name in (ULP, CONGESTION, ZEROCOPY_RECEIVE)],
+    *[("getsockopt", (3, level, 1), EPERM) for level in (SOL_IP, SOL_IPV6, SOL_MPTCP, -1)],
+]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_with_a_network_profile_a_socket_is_decided_by_its_arguments(machine):
+    for name, arguments, answer in BY_ARGUMENT_WITH_TCP:
+        assert decide(machine, number(name, machine), *arguments, tcp=True) == answer, (name, arguments)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_network_profile_changes_nothing_else(machine):
+    """No call but those above is answered otherwise, whatever its arguments are here."""
+    changed = {number(name, machine) for name, _, _ in BY_ARGUMENT_WITH_TCP}
+    for found in {*range(600)} - changed:
+        for arguments in ((), (1, 1, 1, 1), (2, 1, 6, 0), (0xFFFFFFFFFFFFFFFF,) * 6):
+            assert decide(machine, found, *arguments, tcp=True) == decide(machine, found, *arguments)
+
+
+def test_every_call_that_a_network_profile_changes_was_tried():
+    assert {name for name, _, _ in BY_ARGUMENT_WITH_TCP} == set(seccomp._TCP_CHECKS)
 
 
 def test_all_namespace_flags_are_in_the_mask():

@@ -648,6 +648,21 @@ def test_it_does_not_serve_as_root(sandbox_place):
         ((*SERVE, *SCRATCH, "--key-file", "{home.path}/none"), "--key-file: "),
         ((*SERVE, *SCRATCH, "--key-file", "/dev/null"), "--key-file: /dev/null holds 0 bytes, 32 are the least"),
         ((*SERVE, *SCRATCH, "--port", "many"), "--port: "),
+        *[
+            ((*SERVE, *SCRATCH, "--tcp-ports", ports), f"--tcp-ports: {ports} is not a list of ports, such as 443,8443")
+            for ports in ("", "0", "65536", "443;80", "https", "-1")
+        ],
+        *[
+            ((*SERVE, *SCRATCH, "--tcp-ports", f"443,{port}"), f"--tcp-ports: {port} is never open")
+            for port in (53, 8888, 8889, 10250, 10255)
+        ],
+        ((*SERVE, *SCRATCH, "--tcp-ports", ",".join(map(str, range(1, 18)))), "--tcp-ports: 17 ports, 16 are the most"),
+        ((*SERVE, *SCRATCH, "--tcp-ports", "443"), "--port and --health-port must be ports of their own"),
+        ((*SERVE, *SCRATCH, "--tcp-ports", "443", "--port", "443"), "--port and --health-port must be ports of their"),
+        (
+            (*SERVE, *SCRATCH, "--tcp-ports", "444", "--port", "443", "--health-port", "444"),
+            "--port and --health-port must be ports of their own",
+        ),
         (("serve",), "required: --pod, --key-file"),
         ((), "required: command"),
     ],

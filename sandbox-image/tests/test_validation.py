@@ -11,8 +11,8 @@ from warmpool_sandbox import validation
 from warmpool_sandbox.validation import ALLOWED_DUNDERS, DENIED_CALLS, DENIED_MODULES, MAX_NODES, Finding, check
 
 
-def finding(code: str) -> Finding | None:
-    return check(ast.parse(code))
+def finding(code: str, *, network: bool = False) -> Finding | None:
+    return check(ast.parse(code), network=network)
 
 
 # (rule, what fires it, what looks like it and passes)
@@ -298,3 +298,17 @@ def test_any_program_that_parses_can_be_checked(code):
         return
     found = check(tree)
     assert found is None or (found.line >= 1 and found.column >= 1)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import socket, ssl", "from urllib import request", "import http.client", "from xmlrpc.client import ServerProxy"],
+)
+def test_with_a_network_profile_a_client_may_be_imported(code):
+    assert finding(code) is not None
+    assert finding(code, network=True) is None
+
+
+@pytest.mark.parametrize("code", ["import socketserver", "import subprocess", "import _socket", "import ctypes"])
+def test_a_network_profile_opens_nothing_but_clients(code):
+    assert finding(code, network=True) is not None

@@ -31,6 +31,16 @@ MAX_DEPTH: Final = 128
 parser gives up: what one end accepted, the other must be able to read and to write again."""
 
 
+MOST_TCP_PORTS: Final = 16
+"""Of a pool's network profile."""
+CLOSED_TCP_PORTS: Final = (53, 8888, 8889, 10250, 10255)
+"""Never part of one: a name server, which passes words on to anybody; the supervisor and its health; the kubelet, which
+no NetworkPolicy keeps a node's own pods from."""
+TCP_BUFFER_BYTES: Final = 256 * 1024
+"""The most that one connection of a pod with such a profile may hold of what it sends, and of what it receives. What
+the kernel allows by itself, 36 MB for both, would take twelve connections to fill a program's memory."""
+
+
 class ProtocolError(Exception):
     """The peer broke the framing or sent a message of the wrong form; the connection cannot go on."""
 

@@ -121,6 +121,7 @@ class PoolSettings(Group):
     )
     max_age_seconds: float = Field(3600.0, gt=0, description="Age at which a pod is replaced once it is idle.")
     limits: Limits = Field(default_factory=Limits, description="Of each execution; a request may lower them.")
+    tcp_ports: tuple[int, ...] = Field((), description="What its sandboxes let programs connect to; the model is told.")
 
 
 class ToolSettings(Group):

@@ -90,7 +90,8 @@ async def open_chat(settings: Settings, model: ModelClient) -> AsyncIterator[Cha
     signatures = ToolSignatures(settings.tools)
     most_of_a_tenant = min(MOST_OF_A_TENANT, settings.queue.tenant_quota)
     try:
-        yield ChatService(model, signatures, settings.pool.limits, most_of_a_tenant=most_of_a_tenant)
+        pool = settings.pool
+        yield ChatService(model, signatures, pool.limits, tcp_ports=pool.tcp_ports, most_of_a_tenant=most_of_a_tenant)
     finally:
         await signatures.aclose()
         await model.close()

@@ -115,6 +115,7 @@ class ChatService:
         tools: Signatures,
         limits: Limits,
         *,
+        tcp_ports: Sequence[int] = (),
         result_chars: int = RESULT_CHARS,
         most_at_once: int = MOST_AT_ONCE,
         most_of_a_tenant: int = MOST_OF_A_TENANT,
@@ -123,6 +124,7 @@ class ChatService:
         self._model = model
         self._tools = tools
         self._limits = limits
+        self._tcp_ports = tcp_ports
         self._result_chars = result_chars
         self._most_at_once = most_at_once
         self._most_of_a_tenant = most_of_a_tenant
@@ -162,7 +164,8 @@ class ChatService:
             del self._under_way[tenant]
 
     async def _answer(self, request: ChatRequest, programs: Programs, chat: _Chat) -> tuple[str, Outcome]:
-        system = Message(role="system", content=prompt.system(await self._tools.signatures(), self._limits))
+        told = prompt.system(await self._tools.signatures(), self._limits, self._tcp_ports)
+        system = Message(role="system", content=told)
         conversation = [system, *_said(request)]
         kinds: tuple[Kind, ...] = ("program", "repair")
         for kind in kinds:

@@ -27,6 +27,13 @@ def test_the_system_prompt_is_small() -> None:
     assert len(prompt.system("", Limits())) < 1250  # about 280 tokens, paid with each program turn
 
 
+def test_the_model_is_told_what_its_pool_lets_programs_reach() -> None:
+    assert "no network" in prompt.system("", Limits())
+    told = prompt.system("", Limits(), (443, 8443))
+    assert "TCP to ports 443, 8443 of IP addresses" in told
+    assert "no network" not in told
+
+
 def test_braces_in_a_signature_are_kept() -> None:
     assert "Price = {amount_minor: int}" in prompt.system("Price = {amount_minor: int}", Limits())
 

@@ -133,6 +133,9 @@ topologySpreadConstraints:
 - {name: WARMPOOL_POOL__HEARTBEAT_SECONDS, value: {{ include "warmpool.heartbeatSeconds" . | quote }}}
 - {name: WARMPOOL_POOL__MAX_EXECUTIONS, value: {{ .Values.pool.recycle.maxExecutions | toJson | quote }}}
 - {name: WARMPOOL_POOL__MAX_AGE_SECONDS, value: {{ .Values.pool.recycle.maxAgeSeconds | toJson | quote }}}
+{{- with .Values.pool.network.tcpPorts }}
+- {name: WARMPOOL_POOL__TCP_PORTS, value: {{ toJson . | quote }}}
+{{- end }}
 {{- range $name, $value := .Values.pool.limits }}
 - {name: WARMPOOL_POOL__LIMITS__{{ $name | snakecase | upper }}, value: {{ $value | toJson | quote }}}
 {{- end }}
@@ -214,6 +217,16 @@ volumeClaimTemplates:
 {{- range $field := list "autoscale" "resources" "limits" "minLandlockABI" "runtimeClassName" -}}
 {{- with get $pool $field -}}
 {{- $_ := set $spec $field . -}}
+{{- end -}}
+{{- end -}}
+{{- with $pool.network.tcpPorts -}}
+{{- if semverCompare "<1.32-0" $.Capabilities.KubeVersion.Version -}}
+{{- fail "pool.network.tcpPorts: needs Kubernetes 1.32, which lets a pod bound its connections" -}}
+{{- end -}}
+{{- $_ := set $spec "network" (dict "tcpPorts" .) -}}
+{{- else -}}
+{{- if $pool.network.egress -}}
+{{- fail "pool.network.egress: say in pool.network.tcpPorts to which ports, or leave it out" -}}
 {{- end -}}
 {{- end -}}
 {{- if not (kindIs "invalid" $pool.hostUsers) -}}

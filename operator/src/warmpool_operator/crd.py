@@ -4,14 +4,15 @@
 """
 
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from warmpool.protocol import Limits
-from warmpool_operator.pool import GROUP, KIND, LIMIT_FIELDS, PER_TENANT, PLURAL, SINGLE_USE, VERSION
+from warmpool.protocol import CLOSED_TCP_PORTS, MOST_TCP_PORTS, Limits
+from warmpool_operator.pool import GROUP, KIND, LIMIT_FIELDS, NETWORK_LABEL, PER_TENANT, PLURAL, SINGLE_USE, VERSION
 
 FILE: Final = Path(__file__).parents[3] / "helm/warmpool/files/crd/sandboxpools.yaml"
 MOST_REPLICAS: Final = 1000
@@ -130,6 +131,23 @@ def _spec() -> dict[str, Any]:
             },
             "resources": _resources(),
             "limits": _limits(),
+            "network": _object(
+                "The network profile: what programs may reach beside their tools. Absent is nothing: they have no "
+                "sockets then. NetworkPolicies decide to which addresses; they select the pods by "
+                f"`{NETWORK_LABEL}: tcp`. Needs Kubernetes 1.32.",
+                {"tcpPorts": {
+                    "type": "array", "minItems": 1, "maxItems": MOST_TCP_PORTS,
+                    "description": "Ports that programs may connect to by TCP, at addresses, not names. Nothing may "
+                                   "listen, and there is no UDP, so no DNS: a proxy resolves names.",
+                    "items": {"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535},
+                    "x-kubernetes-validations": [{
+                        "rule": f"!self.exists(port, port in [{_words(CLOSED_TCP_PORTS)}])",
+                        "message": f"network.tcpPorts must not hold {_words(CLOSED_TCP_PORTS)}, which are DNS, the "
+                                   "sandbox's own and the kubelet's: leave them out, and reach names through a proxy",
+                    }],
+                }},
+                required=["tcpPorts"],
+            ),
             "recycle": _object(
                 "When a pod is replaced though it is clean.",
                 {
@@ -177,6 +195,10 @@ def _spec() -> dict[str, Any]:
             }],
         },
     )  # fmt: skip
+
+
+def _words(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _share(description: str) -> dict[str, Any]:

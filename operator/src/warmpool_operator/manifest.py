@@ -5,8 +5,17 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from warmpool.protocol import Limits
-from warmpool_operator.pool import GROUP, KIND, MANAGED_BY, POOL_LABEL, TEMPLATE_LABEL, VERSION, SandboxPool
+from warmpool.protocol import TCP_BUFFER_BYTES, Limits
+from warmpool_operator.pool import (
+    GROUP,
+    KIND,
+    MANAGED_BY,
+    NETWORK_LABEL,
+    POOL_LABEL,
+    TEMPLATE_LABEL,
+    VERSION,
+    SandboxPool,
+)
 
 PORT: Final = 8888
 HEALTH_PORT: Final = 8889
@@ -14,6 +23,11 @@ KEY_FOLDER: Final = "/etc/warmpool/pool"
 
 _FIRST_UID: Final = 1_000_000
 _UIDS: Final = 1_000_000_000
+_BOUNDED_CONNECTIONS: Final = [
+    {"name": f"net.ipv4.tcp_{way}mem", "value": f"4096 {usual} {TCP_BUFFER_BYTES}"}
+    for way, usual in (("r", 131072), ("w", 16384))
+]
+"""The middle values are the kernel's own. Kubernetes takes these for safe from 1.32 on."""
 _GRACE_SECONDS: Final = 10
 """Beyond an execution's own wall limit: for the result to be sent."""
 
@@ -34,6 +48,7 @@ def pod_manifest(pool: SandboxPool, name: str) -> dict[str, Any]:
         MANAGED_BY[0]: MANAGED_BY[1],
         POOL_LABEL: pool.name,
         TEMPLATE_LABEL: pool.template_hash,
+        NETWORK_LABEL: "tcp" if pool.tcp_ports else "none",
     }
     owner = {
         "apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": pool.name, "uid": pool.uid,
@@ -61,6 +76,7 @@ def pod_manifest(pool: SandboxPool, name: str) -> dict[str, Any]:
             "securityContext": {
                 "runAsNonRoot": True, "runAsUser": user, "runAsGroup": user, "fsGroup": user,
                 "seccompProfile": {"type": "RuntimeDefault"},
+                **({"sysctls": _BOUNDED_CONNECTIONS} if pool.tcp_ports else {}),
             },
             "containers": [_container(pool, name)],
             "volumes": _volumes(pool),
@@ -75,6 +91,7 @@ def _container(pool: SandboxPool, name: str) -> dict[str, Any]:
         "pod": name, "pool": pool.name, "host": "$(POD_IP)", "port": PORT, "health-port": HEALTH_PORT,
         "key-file": f"{KEY_FOLDER}/pool.key", "limits": json.dumps(lowered, sort_keys=True), "scratch": "/scratch",
         "min-landlock-abi": spec.get("minLandlockABI", 6), **({"tools": "/tools"} if "tools" in spec else {}),
+        **({"tcp-ports": ",".join(map(str, pool.tcp_ports))} if pool.tcp_ports else {}),
     }  # fmt: skip
     mounts = [("scratch", "/scratch", False), ("key", KEY_FOLDER, True)]
     mounts += [("tools", "/tools", True)] if "tools" in spec else []

@@ -18,6 +18,8 @@ KIND: Final = "SandboxPool"
 
 POOL_LABEL: Final = f"{GROUP}/pool"
 TEMPLATE_LABEL: Final = f"{GROUP}/template"
+NETWORK_LABEL: Final = f"{GROUP}/network"
+"""On each pod: `none`, or `tcp` where it has a network profile. NetworkPolicies select by it."""
 MANAGED_BY: Final = ("app.kubernetes.io/managed-by", "warmpool-operator")
 
 
@@ -123,6 +125,11 @@ class SandboxPool:
     def limits(self) -> Limits:
         """Of each execution. Raises ValueError where the schema let pass what protocol.Limits does not."""
         return Limits().lowered({LIMIT_FIELDS[name]: value for name, value in self.spec.get("limits", {}).items()})
+
+    @property
+    def tcp_ports(self) -> tuple[int, ...]:
+        """The network profile: what programs may connect to; empty without one."""
+        return tuple(self.spec.get("network", {}).get("tcpPorts", ()))
 
     @cached_property
     def template_hash(self) -> str:

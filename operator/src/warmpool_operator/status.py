@@ -164,7 +164,9 @@ def _confined(view: View, ready: Sequence[Pod]) -> _State:
     if not ready:
         return "Unknown", "NoPodYet", "no pod has passed its probe yet"
     least = view.pool.spec.get("minLandlockABI", 6)
-    walls = f"Landlock ABI {least} or newer, system-call filter, limits, read-only mounts, no token"
+    ports = ", ".join(map(str, view.pool.tcp_ports))
+    network = f"TCP to {ports} and no other port" if ports else "no network"
+    walls = f"Landlock ABI {least} or newer, system-call filter, limits, read-only mounts, no token, {network}"
     return "True", "ProbePassed", f"each ready pod has tried every wall from inside and found it standing: {walls}"
 
 

@@ -5,9 +5,9 @@ import subprocess
 import sys
 from typing import Any
 
-from warmpool.protocol import Limits
+from warmpool.protocol import CLOSED_TCP_PORTS, TCP_BUFFER_BYTES, Limits
 from warmpool_operator.crd import definition
-from warmpool_operator.manifest import pod_manifest, user_of
+from warmpool_operator.manifest import HEALTH_PORT, PORT, pod_manifest, user_of
 from warmpool_operator.pool import LIMIT_FIELDS, SandboxPool
 
 BODY: dict[str, Any] = {
@@ -50,6 +50,41 @@ def test_only_lowered_limits_are_told_to_the_supervisor() -> None:
     told = container["args"][container["args"].index("--limits") + 1]
 
     assert json.loads(told) == {"wall_seconds": 5.0, "memory_bytes": 100_000_000}
+
+
+def with_network(*ports: int) -> SandboxPool:
+    return SandboxPool.from_body({**BODY, "spec": {**BODY["spec"], "network": {"tcpPorts": list(ports)}}})
+
+
+def test_a_network_profile_is_told_to_the_supervisor_and_to_network_policies() -> None:
+    pod = pod_manifest(with_network(443, 8443), "p-1")
+    arguments = pod["spec"]["containers"][0]["args"]
+
+    assert arguments[arguments.index("--tcp-ports") + 1] == "443,8443"
+    assert pod["metadata"]["labels"]["warmpool.dev/network"] == "tcp"
+    assert {one["name"]: one["value"].split()[2] for one in pod["spec"]["securityContext"]["sysctls"]} == {
+        "net.ipv4.tcp_rmem": str(TCP_BUFFER_BYTES),
+        "net.ipv4.tcp_wmem": str(TCP_BUFFER_BYTES),
+    }
+
+
+def test_without_a_network_profile_a_pod_has_none_of_it_whatever_its_template_says() -> None:
+    spec = {**BODY["spec"], "template": {"metadata": {"labels": {"warmpool.dev/network": "tcp"}}}}
+    pod = pod_manifest(SandboxPool.from_body({**BODY, "spec": spec}), "p-1")
+
+    assert pod["metadata"]["labels"]["warmpool.dev/network"] == "none"
+    assert "--tcp-ports" not in pod["spec"]["containers"][0]["args"]
+    assert "sysctls" not in pod["spec"]["securityContext"]
+
+
+def test_a_network_profile_is_part_of_the_template() -> None:
+    hashes = {pool.template_hash for pool in (SandboxPool.from_body(BODY), with_network(443), with_network(8443))}
+
+    assert len(hashes) == 3
+
+
+def test_no_port_of_the_pods_own_may_be_in_a_network_profile() -> None:
+    assert {PORT, HEALTH_PORT} <= set(CLOSED_TCP_PORTS)
 
 
 def test_two_pods_have_two_users() -> None:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from warmpool.registry import Counts
 from warmpool_operator.informer import Pod
 from warmpool_operator.pool import SandboxPool
@@ -48,6 +50,19 @@ def test_a_pool_is_ready_once_as_many_pods_serve_as_are_wanted() -> None:
 
     assert condition(said, "Ready") == ("True", "PoolReady")
     assert condition(said, "Confined") == ("True", "ProbePassed")
+
+
+@pytest.mark.parametrize(
+    ("more", "profile"),
+    [({}, "no network"), ({"network": {"tcpPorts": [443, 8443]}}, "TCP to 443, 8443 and no other port")],
+)
+def test_a_confined_pool_says_its_network_profile(more: dict[str, Any], profile: str) -> None:
+    made = pool(spec={**pool().spec, **more})
+
+    said = said_of(made, [pod(template=made.template_hash)], counts(idle=1))
+
+    (message,) = [one["message"] for one in said["conditions"] if one["type"] == "Confined"]
+    assert message.endswith(profile)
 
 
 def test_a_pool_with_pods_of_an_older_template_is_still_rolling_out() -> None:

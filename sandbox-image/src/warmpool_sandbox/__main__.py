@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from warmpool.protocol import Limits
+from warmpool.protocol import CLOSED_TCP_PORTS, MOST_TCP_PORTS, Limits
 from warmpool_sandbox import cgroup, kernel, probe
 from warmpool_sandbox.execution import Pod
 from warmpool_sandbox.health import Health
@@ -69,11 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             required=command is serving,
             help="folder that programs may write to; emptied after each. A probe leaves it alone",
         )
+        command.add_argument(
+            "--tcp-ports",
+            type=_tcp_ports,
+            default=(),
+            help="ports that programs may connect to, as 443,8443; default: none",
+        )
         command.add_argument("--tools", type=_folder, help="folder that holds the tool stubs' package `servers`")
         command.add_argument(
             "--min-landlock-abi", type=int, default=probe.MIN_LANDLOCK_ABI, help="the floor (default: %(default)s)"
         )
     options = parser.parse_args(arguments)
+    if options.command == "serve":
+        _keep_own_ports(parser, options)
     _protect()
     sys.exit(asyncio.run(_serve(options) if options.command == "serve" else _probe(options)))
 
@@ -104,6 +112,24 @@ def _limits(text: str) -> Limits:
         raise argparse.ArgumentTypeError(str(fault)) from fault
 
 
+def _tcp_ports(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.isascii() and word.isdecimal() and 0 < int(word) < 1 << 16 for word in words):
+        raise argparse.ArgumentTypeError(f"{text} is not a list of ports, such as 443,8443")
+    ports = tuple(sorted(set(map(int, words))))
+    if closed := set(ports) & set(CLOSED_TCP_PORTS):
+        raise argparse.ArgumentTypeError(f"{min(closed)} is never open: it leads to a name server or the platform")
+    if len(ports) > MOST_TCP_PORTS:
+        raise argparse.ArgumentTypeError(f"{len(ports)} ports, {MOST_TCP_PORTS} are the most")
+    return ports
+
+
+def _keep_own_ports(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """A program is not to knock at its own supervisor; a port that the kernel chooses might be any."""
+    if options.tcp_ports and {0, *options.tcp_ports} & {options.port, options.health_port}:
+        parser.error("--port and --health-port must be ports of their own, not 0 and none of --tcp-ports")
+
+
 def _protect() -> None:
     """Closes this process to its own user, and adopts what a dying zygote leaves."""
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
@@ -112,7 +138,7 @@ def _protect() -> None:
 
 
 def _slot(options: argparse.Namespace, scratch: Path) -> Slot:
-    return Slot(scratch, options.tools, pod=_pod() if options.in_pod else None)
+    return Slot(scratch, options.tools, pod=_pod() if options.in_pod else None, tcp_ports=options.tcp_ports)
 
 
 def _pod() -> Pod | None:
@@ -130,7 +156,9 @@ def _cpu_use() -> cgroup.CpuUse | None:
 
 
 async def _report(slot: Slot, options: argparse.Namespace) -> probe.Report:
-    container = probe.in_pod(options.limits, options.scratch, options.tools) if options.in_pod else []
+    container: list[probe.Check] = []
+    if options.in_pod:
+        container = probe.in_pod(options.limits, options.scratch, options.tools, network=bool(options.tcp_ports))
     return await probe.probe(slot, options.min_landlock_abi, container)
 
 

@@ -36,15 +36,21 @@ return {"total": total, "names": sorted(row.name for row in rows)[:3], "counts":
 
 
 def live(
-    descriptors: tuple[int, int, int], scratch: Path, limits: Limits, rlimits: confinement.RLimits, scope: int | None
+    descriptors: tuple[int, int, int],
+    scratch: Path,
+    limits: Limits,
+    rlimits: confinement.RLimits,
+    scope: int | None,
+    *,
+    network: bool,
 ) -> NoReturn:
-    """`descriptors`: write ends for stdout and stderr, and the channel's."""
+    """`descriptors`: write ends for stdout and stderr, and the channel's. `network`: whether it may connect."""
     code = 70
     try:
         _take(descriptors, keep=scope)
         os.chdir(scratch)
         confinement.confine_child(scope, rlimits)
-        _run(limits)
+        _run(limits, network=network)
         code = 0
     except BaseException as fault:
         os.write(2, f"sandbox: {type(fault).__name__}: {fault}\n".encode())
@@ -95,13 +101,12 @@ def prepare_streams() -> None:
         os.close(descriptor)
 
 
-def _run(limits: Limits) -> None:
+def _run(limits: Limits, *, network: bool) -> None:
     channel = tools.Channel(socket.socket(fileno=CHANNEL), limits)
     tools.connect(channel)
     request = _await_program(channel)
-    value = program.run(
-        request["code"], request.get("context"), validate=request.get("validate") is not False, limits=limits
-    )
+    validate = request.get("validate") is not False
+    value = program.run(request["code"], request.get("context"), validate=validate, limits=limits, network=network)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -62,9 +63,10 @@ def readable_paths(tools: Path | None) -> list[tuple[Path, int]]:
     return [(path, landlock.READ) for path in readable] + devices
 
 
-def confine_zygote(scratch: Path, tools: Path | None, walls: Walls) -> int | None:
+def confine_zygote(scratch: Path, tools: Path | None, walls: Walls, tcp_ports: Sequence[int] = ()) -> int | None:
     """Landlock domain and system-call filter of the zygote, inherited by every child.
 
+    `tcp_ports` is the network profile: programs may connect to these. Without any they have no socket at all.
     Returns the descriptor of the scope ruleset that each child adds, made here to save each the cost.
     Raises OSError where the kernel refuses.
     """
@@ -74,11 +76,11 @@ def confine_zygote(scratch: Path, tools: Path | None, walls: Walls) -> int | Non
     scope = landlock.create_ruleset((), landlock.only(scopes=True)) if walls.scope else None
     masks = landlock.only(files=walls.files, network=walls.network, scopes=walls.scope)
     if masks != landlock.NOTHING:
-        ruleset = landlock.create_ruleset([*readable_paths(tools), (scratch, landlock.SCRATCH)], masks)
+        ruleset = landlock.create_ruleset([*readable_paths(tools), (scratch, landlock.SCRATCH)], masks, tcp_ports)
         landlock.restrict(ruleset)
         os.close(ruleset)
     if walls.seccomp:
-        seccomp.install()
+        seccomp.install(tcp=bool(tcp_ports))
     return scope
 
 

@@ -28,6 +28,7 @@ from warmpool.protocol import (
 )
 from warmpool_sandbox.capture import Capture
 from warmpool_sandbox.cgroup import CpuUse, MemoryUse
+from warmpool_sandbox.connections import Connections
 from warmpool_sandbox.meter import Meter
 from warmpool_sandbox.scratch import Scratch
 from warmpool_sandbox.zygote_process import ZygoteProcess
@@ -150,9 +151,11 @@ class Execution:
         self._meter: Meter
         self._looks = Looks(pod.cpu if pod is not None else None, self._started)
 
-    def start(self, program: bytes, uid_tasks: int, shared_bytes: int) -> None:
+    def start(self, program: bytes, uid_tasks: int, shared_bytes: int, connections: Connections | None = None) -> None:
         """Forks the child and sends it the program. Raises OSError where the zygote is gone."""
-        self._meter = Meter(self._zygote.pid, shared_bytes, self.limits.memory_bytes, self._stop_at_full_pod)
+        self._meter = Meter(
+            self._zygote.pid, shared_bytes, self.limits.memory_bytes, self._stop_at_full_pod, connections
+        )
         ours, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()

@@ -1,7 +1,7 @@
 """What the kubelet asks: is this process alive, and may it get programs. Two paths, no names, no version, no state.
 
 A responder of a few lines in the supervisor's own loop, so that its answer is about that loop. Programs cannot reach
-it: they have no sockets.
+it: they have no sockets, or none that connects to its port.
 """
 
 import asyncio

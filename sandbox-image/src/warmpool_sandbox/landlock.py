@@ -18,6 +18,8 @@ from warmpool_sandbox import kernel
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on every architecture
 _VERSION_FLAG: Final = 1
 _PATH_BENEATH: Final = 1
+_NET_PORT: Final = 2
+_CONNECT_TCP: Final = 1 << 1
 
 _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 1, 1 << 2, 1 << 3
 _REMOVE_DIR, _REMOVE_FILE = 1 << 4, 1 << 5
@@ -95,8 +97,8 @@ def only(*, files: bool = False, network: bool = False, scopes: bool = False) ->
     return Handled(known.files if files else 0, known.network if network else 0, known.scopes if scopes else 0)
 
 
-def create_ruleset(rules: Iterable[tuple[Path, int]], masks: Handled) -> int:
-    """A ruleset's descriptor that denies all of `masks` but the given rights below the given paths.
+def create_ruleset(rules: Iterable[tuple[Path, int]], masks: Handled, connect_ports: Iterable[int] = ()) -> int:
+    """A ruleset's descriptor that denies all of `masks` but the rights below the given paths, and TCP to the ports.
 
     Paths that do not exist are left out. Raises OSError where the kernel refuses.
     """
@@ -111,6 +113,8 @@ def create_ruleset(rules: Iterable[tuple[Path, int]], masks: Handled) -> int:
             kernel.syscall(_ADD, ruleset, _PATH_BENEATH, struct.pack("=Qi", granted, descriptor), 0)
         finally:
             os.close(descriptor)
+    for port in connect_ports if masks.network else ():
+        kernel.syscall(_ADD, ruleset, _NET_PORT, struct.pack("=QQ", _CONNECT_TCP, port), 0)
     return ruleset
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from warmpool_sandbox import processes
+from warmpool_sandbox.connections import Connections
 
 _PIPE_BYTES: Final = 64 * 1024
 _UNCOUNTED_ENDS: Final = 64
@@ -46,12 +47,19 @@ class _Descriptors:
 class Meter:
     """`root` is the zygote, `shared_bytes` its own anonymous pages, which every process has until it rewrites them.
 
-    Where `is_enough` says so, a look that takes long ends early: the program is going to be ended anyhow.
+    Where `is_enough` says so, a look that takes long ends early: the program is going to be ended anyhow. `connections`
+    are those of a program that may make some.
     """
 
     def __init__(
-        self, root: int, shared_bytes: int, memory_limit_bytes: int, is_enough: Callable[[], bool] = lambda: False
+        self,
+        root: int,
+        shared_bytes: int,
+        memory_limit_bytes: int,
+        is_enough: Callable[[], bool] = lambda: False,
+        connections: Connections | None = None,
     ) -> None:
+        self._connections = connections
         self._is_enough = is_enough
         self._root = root
         self._shared_bytes = shared_bytes
@@ -63,6 +71,8 @@ class Meter:
         pids = list(processes.descendants(self._root))
         descriptors = self._descriptors(pids)
         memory = self._memory(pids) + descriptors.kernel_bytes
+        if self._connections is not None:
+            memory += self._connections.held_bytes()
         return Tree(memory, self._cpu_seconds(pids), descriptors.deleted_bytes)
 
     def _cpu_seconds(self, pids: Iterable[int]) -> float:

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from warmpool.protocol import Limits, Status, encode_json
-from warmpool_sandbox import cgroup, kernel, landlock, mounts
+from warmpool.protocol import TCP_BUFFER_BYTES, Limits, Status, encode_json
+from warmpool_sandbox import cgroup, connections, kernel, landlock, mounts
 from warmpool_sandbox.slot import Slot
 from warmpool_sandbox.zygote_process import ZygoteLost
 
@@ -100,7 +100,7 @@ async def probe(slot: Slot, min_landlock_abi: int = MIN_LANDLOCK_ABI, container:
     return Report(platform.release(), kernel.MACHINE, platform.python_version(), abi, tuple(checks))
 
 
-def in_pod(limits: Limits, scratch: Path | None, tools: Path | None) -> list[Check]:
+def in_pod(limits: Limits, scratch: Path | None, tools: Path | None, *, network: bool = False) -> list[Check]:
     """What a pod gives beyond a process: limits that the kubelet set, file systems that cannot be written to.
 
     The limit on a pod's processes cannot be seen from inside its container.
@@ -119,6 +119,7 @@ def in_pod(limits: Limits, scratch: Path | None, tools: Path | None) -> list[Che
         Check("pod: root file system is read-only", _is_read_only(Path("/")), "/"),
         *([Check("pod: tools are read-only", _is_read_only(tools), str(tools))] if tools else []),
         _bounded_scratch(scratch, limits.scratch_bytes),
+        *([_bounded_connections()] if network else []),
     ]  # fmt: skip
 
 
@@ -146,10 +147,19 @@ def _bounded_scratch(scratch: Path | None, most_bytes: int) -> Check:
     return Check(name, holds, f"{kind} of {size} bytes at {scratch}; a tmpfs of {most_bytes} is the most")
 
 
+def _bounded_connections() -> Check:
+    name, most = "pod: connections are bounded", 2 * TCP_BUFFER_BYTES
+    try:
+        found = connections.buffer_bytes()
+    except OSError as fault:
+        return Check(name, False, str(fault))
+    return Check(name, found <= most, f"{found} bytes each by net.ipv4.tcp_rmem and tcp_wmem; {most} are the most")
+
+
 async def _inside(slot: Slot) -> list[Check]:
     request = {
         "code": _PROGRAM.read_text(encoding="utf-8"),
-        "context": {"supervisor": os.getpid(), "memory_bytes": _LIMITS.memory_bytes, "processes": _LIMITS.processes},
+        "context": {"supervisor": os.getpid(), "processes": _LIMITS.processes, "tcp_ports": slot.tcp_ports},
         "validate": False,
     }
     try:

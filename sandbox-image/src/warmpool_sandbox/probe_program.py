@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 libc = ctypes.CDLL(None, use_errno=True)
-context: dict[str, int] = globals()["context"]
+context: dict[str, Any] = globals()["context"]
 findings: list[dict[str, Any]] = []
 
 
@@ -56,6 +56,19 @@ def too_large_file() -> None:
         file.truncate(1 << 40)
 
 
+def connects_to_its_ports_only(ports: list[int]) -> None:
+    """Each of them is tried, and every other. That nobody listens is a connection tried, too."""
+    for port in ports:
+        with socket.socket() as way:
+            way.setblocking(False)
+            holds(f"network: TCP to port {port}", way.connect_ex(("127.0.0.1", port)) not in (EACCES, EPERM), "tried")
+    with socket.socket() as way:  # what is refused leaves it as it was
+        way.setblocking(False)
+        others = (port for port in range(1, 1 << 16) if port not in ports)
+        let_through = [port for port in others if way.connect_ex(("127.0.0.1", port)) != EACCES]
+    holds("network: TCP to any other port", not let_through, f"tried: {let_through[:9]}" if let_through else "EACCES")
+
+
 EPERM, EACCES = errno.EPERM, errno.EACCES
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  the one folder of a pod that is open to all and not read-only
 PUBLIC = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else "/tmp"  # noqa: S108
@@ -71,6 +84,12 @@ refused("processes: signal the zygote", lambda: os.kill(os.getppid(), 0), EPERM)
 refused("processes: trace the zygote", trace_zygote, EPERM)
 for family, name in ((2, "IPv4"), (10, "IPv6"), (1, "unix"), (16, "netlink"), (38, "AF_ALG"), (40, "vsock")):
     refused(f"network: {name}", partial(socket.socket, family, socket.SOCK_DGRAM), EPERM)
+if context["tcp_ports"]:
+    connects_to_its_ports_only(context["tcp_ports"])
+    refused("network: MPTCP", partial(socket.socket, 2, socket.SOCK_STREAM, 262), EPERM)
+    refused("network: listen", lambda: socket.create_server(("127.0.0.1", 0)), EPERM)
+else:
+    refused("network: TCP", socket.socket, EPERM)
 refused("limits: memory", too_much_memory, errno.ENOMEM)
 refused("limits: processes", too_many_processes, errno.EAGAIN)
 refused("limits: file size", too_large_file, errno.EFBIG)

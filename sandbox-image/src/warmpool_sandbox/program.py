@@ -38,10 +38,10 @@ _LIMIT_OF_ERRNO: Final = {
 }
 
 
-def run(code: str, context: Any, *, validate: bool, limits: Limits) -> bytes:
+def run(code: str, context: Any, *, validate: bool, limits: Limits, network: bool = False) -> bytes:
     """The body of the VALUE message: {status, value} or {status, error} as JSON."""
     try:
-        compiled = prepare(code, validate=validate)
+        compiled = prepare(code, validate=validate, network=network)
     except Refused as refused:
         return _failed(Status.REJECTED, refused.error)
     module = _main_module(code, context)
@@ -69,11 +69,11 @@ class Refused(Exception):
         self.error = error
 
 
-def prepare(code: str, *, validate: bool) -> types.CodeType:
+def prepare(code: str, *, validate: bool, network: bool = False) -> types.CodeType:
     """Parses once, validates and compiles that tree. Raises Refused."""
     try:
         tree = ast.parse(code, FILENAME)
-        finding = validation.check(tree) if validate else None
+        finding = validation.check(tree, network=network) if validate else None
         if finding is None:
             return compile(_rewritten(tree), FILENAME, "exec", dont_inherit=True)
     except SyntaxError as fault:

@@ -101,6 +101,29 @@ def _socketpair() -> list[Instruction]:
     ]
 
 
+def _tcp_socket() -> list[Instruction]:
+    """TCP over IPv4 and IPv6. MPTCP, SCTP and SMC carry streams too, and Landlock looks at none of them."""
+    return [
+        _load(_argument(0)),
+        Instruction(_JEQ, 1, 0, 2),  # AF_INET
+        Instruction(_JEQ, 0, 7, 10),  # AF_INET6
+        _load(_argument(1)),
+        Instruction(_AND, 0, 0, 0xF),
+        Instruction(_JEQ, 0, 4, 1),  # SOCK_STREAM
+        _load(_argument(2)),
+        Instruction(_JEQ, 1, 0, 0),
+        Instruction(_JEQ, 0, 1, 6),  # IPPROTO_TCP
+        _return(ALLOW),
+        _return(EPERM),
+    ]
+
+
+def _socket_options(at_sockets: list[Instruction]) -> list[Instruction]:
+    """`at_sockets` decides for SOL_SOCKET. Of the protocols' own options TCP_NODELAY alone, which every client sets."""
+    levels = _if_equal(1, at_sockets) + _if_equal(6, _one_of(2, (1,), EPERM))
+    return [_load(_argument(1)), *levels, _return(EPERM)]
+
+
 # F_SETSIG, F_SETOWN, F_SETOWN_EX, F_NOTIFY, F_SETPIPE_SZ: signals by other means, and pipe memory that all pods share.
 _FCNTL_DENIED: Final = (10, 8, 15, 1026, 1031)
 # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: what open files are asked; no terminal is ever driven.
@@ -110,6 +133,8 @@ _IOCTL_ALLOWED: Final = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _PRCTL_ALLOWED: Final = (1, 3, 15, 16, 0x5356_4D41)
 
 _MSG_OOB: Final = 1
+_MSG_FASTOPEN: Final = 0x2000_0000
+_SO_KEEPALIVE: Final = 9
 
 _CHECKS: Final = {
     "mmap": _mmap(),
@@ -131,8 +156,20 @@ _CHECKS: Final = {
     **{name: [_return(NO_EFFECT)] for name in syscall_table.MODES_AND_TIMES},
 }
 
+_TCP_CHECKS: Final = {
+    "socket": _tcp_socket(),
+    "connect": [_return(ALLOW)],  # which ports, Landlock decides
+    # A first packet with data connects as well, past Landlock.
+    "sendto": _without_bits(3, _MSG_OOB | _MSG_FASTOPEN),
+    "sendmsg": _without_bits(2, _MSG_OOB | _MSG_FASTOPEN),
+    # No size of a buffer: what a connection may hold is the pod's to say.
+    "setsockopt": _socket_options(_one_of(2, (_SO_KEEPALIVE,), EPERM)),
+    "getsockopt": _socket_options([_return(ALLOW)]),
+}
+"""In place of what is said above and in the tables, where a pool has a network profile."""
 
-def assemble(machine: str = kernel.MACHINE) -> bytes:
+
+def assemble(machine: str = kernel.MACHINE, *, tcp: bool = False) -> bytes:
     """The filter's instructions, 8 bytes each. Raises OSError(ENOSYS) on a machine it knows nothing of."""
     if machine not in ARCHITECTURES:
         raise OSError(errno.ENOSYS, f"no system-call table for {machine}")
@@ -140,8 +177,9 @@ def assemble(machine: str = kernel.MACHINE) -> bytes:
     program = [_load(_ARCH), Instruction(_JEQ, 1, 0, audit_arch), _return(KILL), _load(_NR)]
     if machine == "x86_64":
         program += [Instruction(_JSET, 0, 1, X32_BIT), _return(KILL)]
-    for name, check in _CHECKS.items():
-        number = CHECKED[name][column]
+    known = {**ALLOWED, **CHECKED, **DENIED}
+    for name, check in {**_CHECKS, **(_TCP_CHECKS if tcp else {})}.items():
+        number = known[name][column]
         if number is not None:
             program += _if_equal(number, check)
     for table, action in ((ALLOWED, ALLOW), (DENIED, EPERM)):
@@ -153,9 +191,9 @@ def assemble(machine: str = kernel.MACHINE) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def install() -> None:
+def install(*, tcp: bool = False) -> None:
     """Puts the filter on this thread for good. Needs no_new_privs. Raises OSError where the kernel refuses."""
-    code = assemble()
+    code = assemble(tcp=tcp)
     buffer = ctypes.create_string_buffer(code, len(code))
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer)))
     kernel.prctl(kernel.PR_SET_SECCOMP, 2, ctypes.addressof(header))

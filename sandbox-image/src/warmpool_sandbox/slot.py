@@ -6,12 +6,14 @@ Knows nothing of gateways. The supervisor's server, the probe and the tests driv
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from warmpool.protocol import Frame, Limits, Outcome, ProgramError, Status
-from warmpool_sandbox import processes, residue
+from warmpool_sandbox import connections, processes, residue
 from warmpool_sandbox.confinement import ALL_WALLS, Walls
+from warmpool_sandbox.connections import Connections
 from warmpool_sandbox.execution import Ended, Execution, Pod, ToolCalls, judge
 from warmpool_sandbox.scratch import Scratch
 from warmpool_sandbox.zygote_process import ZygoteLost, ZygoteProcess
@@ -30,8 +32,15 @@ class Slot:
     """Runs programs one after another, each in a fresh child of a warm zygote."""
 
     def __init__(
-        self, scratch: Path, tools: Path | None = None, walls: Walls = ALL_WALLS, pod: Pod | None = None
+        self,
+        scratch: Path,
+        tools: Path | None = None,
+        walls: Walls = ALL_WALLS,
+        pod: Pod | None = None,
+        tcp_ports: Sequence[int] = (),
     ) -> None:
+        self.tcp_ports = tcp_ports
+        """The network profile: what programs may connect to. Without any they have no sockets."""
         self._pod = pod
         self._scratch = Scratch(scratch)
         self._tools = tools
@@ -55,7 +64,7 @@ class Slot:
         """A zygote that is ready. Raises ZygoteLost."""
         self._scratch.wipe()
         zygote = ZygoteProcess(self._on_message, self._on_lost)
-        await zygote.start(self._scratch.path, self._tools, self._walls)
+        await zygote.start(self._scratch.path, self._tools, self._walls, self.tcp_ports)
         self._zygote = zygote
         if self._pod is not None:
             os.setpriority(os.PRIO_PROCESS, zygote.pid, _NICE)
@@ -76,7 +85,8 @@ class Slot:
             assert self._zygote is not None
             self._count_tasks()
             execution = self._execution = Execution(self._zygote, self._scratch, limits, on_tool_call, self._pod)
-            execution.start(program, self._uid_tasks, self._shared_bytes)
+            made = Connections() if self.tcp_ports else None
+            execution.start(program, self._uid_tasks, self._shared_bytes, made)
         except (ZygoteLost, OSError) as fault:
             self._execution, self._cancelled = None, False
             error = ProgramError(type="SandboxLost", message=f"the program could not be started: {fault}")
@@ -115,7 +125,8 @@ class Slot:
             self._scratch.wipe()
             if ended.lost or self._zygote is None:
                 return ("zygote: lost",)
-            return residue.check(self._baseline, self._scratch)
+            found = residue.check(self._baseline, self._scratch)
+            return (*found, *connections.left(self.tcp_ports)) if self.tcp_ports else found
         except OSError as fault:
             return (f"clean-up failed: {fault}",)
 

@@ -44,6 +44,8 @@ DENIED_MODULES: Final = {
     "warmpool": "it is not part of a program's library",
     "warmpool_sandbox": "it is not part of a program's library",
 }
+CLIENT_MODULES: Final = frozenset({"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "xmlrpc"})
+"""Of the denied, what a program may import where its pool has a network profile."""
 ALLOWED_SUBMODULES: Final = {"urllib.parse"}
 ALLOWED_PACKAGES: Final = {"servers", "numpy", "pandas"}
 """Besides the standard library. Those that the image does not hold fail at import like any other."""
@@ -86,39 +88,40 @@ class Finding:
     column: int
 
 
-def check(tree: ast.Module) -> Finding | None:
-    """The first finding in reading order, or None."""
+def check(tree: ast.Module, *, network: bool = False) -> Finding | None:
+    """The first finding in reading order, or None. `network`: whether the pool has a network profile."""
+    allowed = CLIENT_MODULES if network else frozenset[str]()
     nodes = list(ast.walk(tree))
     if len(nodes) > MAX_NODES:
         return Finding(
             "too_complex", f"the program has {len(nodes)} syntax nodes, over {MAX_NODES}", "shorten it", 1, 1
         )
-    findings = [finding for node in nodes for finding in _check(node)]
+    findings = [finding for node in nodes for finding in _check(node, allowed)]
     return min(findings, key=lambda finding: (finding.line, finding.column), default=None)
 
 
-def _check(node: ast.AST) -> Iterator[Finding]:
+def _check(node: ast.AST, allowed: frozenset[str]) -> Iterator[Finding]:
     match node:
         case ast.Import(names=names):
             for alias in names:
-                yield from _import(node, alias.name)
+                yield from _import(node, alias.name, allowed)
         case ast.ImportFrom(module=module, level=level, names=names):
             if level or module is None:
                 yield _at(node, "import", "relative imports have nothing to be relative to", "name the module in full")
             elif module in DENIED_MODULES:
                 for alias in names:
-                    yield from _import(node, f"{module}.{alias.name}")
+                    yield from _import(node, f"{module}.{alias.name}", allowed)
             else:
-                yield from _import(node, module)
+                yield from _import(node, module, allowed)
         case ast.Attribute(attr=name) | ast.Name(id=name):
             yield from _name(node, name)
         case ast.Call(func=ast.Name(id="open"), args=args, keywords=keywords):
             yield from _open(node, args, keywords)
 
 
-def _import(node: ast.AST, module: str) -> Iterator[Finding]:
+def _import(node: ast.AST, module: str, allowed: frozenset[str]) -> Iterator[Finding]:
     top = module.partition(".")[0]
-    if module in ALLOWED_SUBMODULES:
+    if module in ALLOWED_SUBMODULES or top in allowed:
         return
     if top in DENIED_MODULES:
         yield _at(node, "import", f"`{top}` cannot be imported here", DENIED_MODULES[top])

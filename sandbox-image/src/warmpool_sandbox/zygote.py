@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -28,16 +29,19 @@ PRELOADED: Final = (
     "struct tempfile textwrap threading time traceback types typing unicodedata urllib.parse uuid warnings zoneinfo"
 ).split()
 """Imported once so that no program pays for them; the rest of the standard library loads on demand."""
+PRELOADED_FOR_TCP: Final = ("http.client", "ssl", "urllib.request")
+"""Where a pool has a network profile: they take 40 ms."""
 
 
 def main() -> NoReturn:
-    """`zygote SCRATCH TOOLS|- SUPERVISOR_PID WALLS_JSON CONTROL`, with the control socket as descriptor CONTROL."""
-    scratch, tools, supervisor, walls_json, descriptor = sys.argv[1:6]
+    """`zygote SCRATCH TOOLS|- SUPERVISOR_PID WALLS_JSON TCP_PORTS_JSON CONTROL`; CONTROL is our socket's descriptor."""
+    scratch, tools, supervisor, walls_json, tcp_ports_json, descriptor = sys.argv[1:7]
     # No parent-death signal: it would leave the program's tree behind. At end of file on the control socket, which
     # comes with the supervisor's end, the tree is killed first.
     control = socket.socket(fileno=int(descriptor))
     tools_path = None if tools == "-" else Path(tools)
-    zygote = Zygote(control, Path(scratch), tools_path, int(supervisor), confinement.Walls(**json.loads(walls_json)))
+    walls, tcp_ports = confinement.Walls(**json.loads(walls_json)), json.loads(tcp_ports_json)
+    zygote = Zygote(control, Path(scratch), tools_path, int(supervisor), walls, tcp_ports)
     zygote.prepare()
     zygote.serve()
 
@@ -46,27 +50,34 @@ class Zygote:
     """One supervisor's forking server. Messages are JSON, one a packet; descriptors travel beside `fork`."""
 
     def __init__(
-        self, control: socket.socket, scratch: Path, tools: Path | None, supervisor: int, walls: confinement.Walls
+        self,
+        control: socket.socket,
+        scratch: Path,
+        tools: Path | None,
+        supervisor: int,
+        walls: confinement.Walls,
+        tcp_ports: Sequence[int],
     ) -> None:
         self._control = control
         self._scratch = scratch
         self._tools = tools
         self._supervisor = supervisor
         self._walls = walls
+        self._tcp_ports = tcp_ports
         self._scope: int | None = None
 
     def prepare(self) -> None:
         """Preload, freeze, confine, and make sure that the walls stand. Raises OSError where one does not."""
         _offer_to_the_kernel()
         sys.path.append(str(confinement.PACKAGES))
-        for name in PRELOADED:
+        for name in (*PRELOADED, *(PRELOADED_FOR_TCP if self._tcp_ports else ())):
             importlib.import_module(name)
         self._preload_tools()
         child.prepare_streams()
         child.rehearse(Limits())
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         os.chdir(self._scratch)
-        self._scope = confinement.confine_zygote(self._scratch, self._tools, self._walls)
+        self._scope = confinement.confine_zygote(self._scratch, self._tools, self._walls, self._tcp_ports)
         if self._walls.scope:
             self._check_that_signals_are_scoped()
         gc.collect()
@@ -102,7 +113,7 @@ class Zygote:
         rlimits = confinement.rlimits(limits, request["uid_tasks"]) if self._walls.rlimits else ()
         pid = os.fork()
         if pid == 0:
-            child.live(descriptors, self._scratch, limits, rlimits, self._scope)
+            child.live(descriptors, self._scratch, limits, rlimits, self._scope, network=bool(self._tcp_ports))
         for descriptor in descriptors:
             os.close(descriptor)
         self._await_end(pid)

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -37,14 +37,14 @@ class ZygoteProcess:
         self._handle = -1
         self._walls = Walls()
 
-    async def start(self, scratch: Path, tools: Path | None, walls: Walls) -> None:
+    async def start(self, scratch: Path, tools: Path | None, walls: Walls, tcp_ports: Sequence[int] = ()) -> None:
         """Raises ZygoteLost, with its last words, where it does not become ready."""
         self._walls = walls
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
-            self.pid = _spawn(theirs, scratch, tools, walls)
+            self.pid = _spawn(theirs, scratch, tools, walls, tcp_ports)
         self._control = ours
         self._handle = os.pidfd_open(self.pid)
         ready: asyncio.Future[None] = loop.create_future()
@@ -142,7 +142,7 @@ def _fail(ready: "asyncio.Future[None]") -> None:
         ready.set_exception(ZygoteLost())
 
 
-def _spawn(control: socket.socket, scratch: Path, tools: Path | None, walls: Walls) -> int:
+def _spawn(control: socket.socket, scratch: Path, tools: Path | None, walls: Walls, tcp_ports: Sequence[int]) -> int:
     import warmpool
 
     roots = sorted({Path(__file__).parents[1], Path(warmpool.__file__).parents[1]})
@@ -159,7 +159,7 @@ def _spawn(control: socket.socket, scratch: Path, tools: Path | None, walls: Wal
     arguments = [
         sys.executable, "-I", "-S", "-B", "-c", _BOOT, ":".join(map(str, roots)),
         str(scratch), str(tools) if tools else "-", str(os.getpid()), json.dumps(asdict(walls)),
-        str(_CONTROL),
+        json.dumps(tcp_ports), str(_CONTROL),
     ]  # fmt: skip
     return os.posix_spawn(
         sys.executable,

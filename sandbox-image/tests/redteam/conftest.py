@@ -4,19 +4,21 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from redteam.site import Site
+from redteam.table import Trial
 from support.unprivileged import Place
 
-SiteOf = Callable[[frozenset[str], str], Site]
+SiteOf = Callable[[Trial, str], Site]
 
 
 @pytest.fixture(scope="session")
 def site_of(sandbox_place: Place) -> Iterator[SiteOf]:
-    sites: dict[tuple[frozenset[str], str], Site] = {}
+    sites: dict[tuple[frozenset[str], str, bool], Site] = {}
 
-    def site(down: frozenset[str], scratch: str) -> Site:
-        if (down, scratch) not in sites:
-            sites[down, scratch] = Site(sandbox_place, down, tmpfs=scratch == "tmpfs")
-        return sites[down, scratch]
+    def site(trial: Trial, scratch: str) -> Site:
+        key = trial.down, scratch, trial.tcp
+        if key not in sites:
+            sites[key] = Site(sandbox_place, trial.down, tmpfs=scratch == "tmpfs", tcp=trial.tcp)
+        return sites[key]
 
     yield site
     for made in sites.values():

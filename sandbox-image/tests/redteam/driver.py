@@ -1,8 +1,10 @@
 """Runs attacks in a real slot, as the user it was started as: one JSON request a line in, JSON answers a line each out.
 
-`driver.py WALLS_JSON SCRATCH`. A request {program, limits, dumpable} is answered by {outcome, descriptors}, the latter
-being how many this process holds once all is over; before that by {ready} where the program calls the tool
-redteam.ready. A request {cancel} ends the program that runs.
+`driver.py WALLS_JSON SCRATCH TCP_PORTS_JSON`.
+
+A request {program, limits, dumpable} is answered by {outcome, descriptors}, the latter being how many this process
+holds once all is over; before that by {ready} where the program calls the tool redteam.ready. A request {cancel} ends
+the program that runs.
 """
 
 import asyncio
@@ -61,7 +63,7 @@ async def main() -> None:
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     os.umask(0o077)
     execution._END_SECONDS = 0.3  # type: ignore[misc]  # with the scope down, every tree that is left is given up
-    slot = Slot(Path(sys.argv[2]), None, Walls(**json.loads(sys.argv[1])))
+    slot = Slot(Path(sys.argv[2]), None, Walls(**json.loads(sys.argv[1])), tcp_ports=json.loads(sys.argv[3]))
     await slot.start()
     reader = asyncio.StreamReader(limit=LINE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

@@ -11,13 +11,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 from redteam.table import Trial
+from support.network import Network
 from support.unprivileged import AS_ROOT, Home, Place
 
 from warmpool.protocol import Limits, Outcome
@@ -39,7 +42,17 @@ def numbers() -> dict[str, int]:
 class SlotProcess:
     """One driver.py, with one slot."""
 
-    def __init__(self, place: Place, home: Home, scratch: Path, walls: dict[str, bool], *, tmpfs: bool = False) -> None:
+    def __init__(
+        self,
+        place: Place,
+        home: Home,
+        scratch: Path,
+        walls: dict[str, bool],
+        *,
+        tmpfs: bool = False,
+        network: Network | None = None,
+        tcp_ports: Sequence[int] = (),
+    ) -> None:
         driver = place.code / "redteam_driver.py"
         if not driver.exists():
             shutil.copy(Path(__file__).with_name("driver.py"), driver)
@@ -50,7 +63,8 @@ class SlotProcess:
             "LC_ALL": "C.UTF-8",
             "REDTEAM_SECRET": SECRET,
         }
-        command = [os.path.realpath(sys.executable), "-B", str(driver), json.dumps(walls), str(scratch)]
+        told = [json.dumps(walls), str(scratch), json.dumps(tcp_ports)]
+        command = [os.path.realpath(sys.executable), "-B", str(driver), *told]
         if AS_ROOT:
             user = str(home.uid)
             command = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", *command]
@@ -58,9 +72,10 @@ class SlotProcess:
             options = f"size=64m,nr_inodes=4096,mode=0700,uid={home.uid},gid={home.uid}"
             mount = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _MOUNT, "sh", options, str(scratch)]
             command = [*mount, *command]
-        self.process = subprocess.Popen(
-            command, env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        start = partial(
+            subprocess.Popen, command, env=environment, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        self.process: subprocess.Popen[bytes] = network.run(start) if network is not None else start()
         self._buffer = b""
 
     def send(self, **request: Any) -> None:
@@ -113,18 +128,31 @@ class Seen:
 
 
 class Site:
-    """A slot with some walls down, and its surroundings: files, sockets, a neighbour of the same user."""
+    """A slot with some walls down, and its surroundings: files, sockets, a neighbour of the same user.
 
-    def __init__(self, place: Place, down: frozenset[str], *, tmpfs: bool) -> None:
+    With `tcp` all of it is in a network of its own, and a port where somebody listens is on the list.
+    """
+
+    def __init__(self, place: Place, down: frozenset[str], *, tmpfs: bool, tcp: bool) -> None:
         self._place = place
         self._down = down
         self._home = place.home()
         self._outside = self._owned(self._home.path / "outside")
         walls = {name: False for name in down if name != "not dumpable"}
-        self._slot = SlotProcess(place, self._home, self._home.scratch, walls, tmpfs=tmpfs)
         self._neighbour: SlotProcess | None = None
         self._listeners = ExitStack()
-        self._context = self._listen()
+        self._network = Network() if tcp else None
+        listed = self._tcp() if tcp else None
+        self._slot = SlotProcess(
+            place,
+            self._home,
+            self._home.scratch,
+            walls,
+            tmpfs=tmpfs,
+            network=self._network,
+            tcp_ports=(listed,) if listed else (),
+        )
+        self._context = {**self._listen(), "listed": listed}
         _, self._descriptors = self._trivial()
 
     def _owned(self, folder: Path) -> Path:
@@ -132,20 +160,30 @@ class Site:
         os.chown(folder, self._home.uid, -1)
         return folder
 
+    def _here(self, make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Makes something where the slot is."""
+        run = self._network.run if self._network is not None else lambda call, *a, **o: call(*a, **o)
+        return run(make, *arguments, **options)
+
+    def _tcp(self) -> int:
+        """The port of a new listener, which takes up nobody, and so has room for all."""
+        made = self._listeners.enter_context(self._here(socket.create_server, ("127.0.0.1", 0), backlog=4096))
+        port: int = made.getsockname()[1]
+        return port
+
     def _listen(self) -> dict[str, Any]:
-        tcp = self._listeners.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
-        udp = self._listeners.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        udp = self._listeners.enter_context(self._here(socket.socket, socket.AF_INET, socket.SOCK_DGRAM))
         udp.bind(("127.0.0.1", 0))
         abstract = f"warmpool-redteam-{os.getpid()}-{self._slot.process.pid}"
-        self._listeners.enter_context(_unix(socket.SOCK_STREAM, "\0" + abstract))
+        self._listeners.enter_context(self._here(_unix, socket.SOCK_STREAM, "\0" + abstract))
         for kind, name in ((socket.SOCK_STREAM, "stream"), (socket.SOCK_DGRAM, "datagram")):
-            self._listeners.enter_context(_unix(kind, str(self._outside / name)))
+            self._listeners.enter_context(self._here(_unix, kind, str(self._outside / name)))
             os.chown(self._outside / name, self._home.uid, -1)
         return {
             "numbers": numbers(),
             "outside": str(self._outside),
             "supervisor": self._slot.process.pid,
-            "tcp_port": tcp.getsockname()[1],
+            "tcp_port": self._tcp(),
             "udp_port": udp.getsockname()[1],
             "abstract": abstract,
         }
@@ -205,6 +243,8 @@ class Site:
             if slot is not None:
                 slot.close()
         self._listeners.close()
+        if self._network is not None:
+            self._network.close()
 
 
 def _processes_of(uid: int) -> set[int]:

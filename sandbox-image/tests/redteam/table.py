@@ -12,6 +12,8 @@ begin as `without` says. That second run is
 - with `before` put before it, or `instead` of it, where a check holds it that cannot be taken down: a program that
   differs in the one thing that the check looks at; `shown` says in which;
 - the run of another attack, `as_in`, where its own would do harm.
+
+Those with `tcp` run where the pool has a network profile: programs may connect to the port `listed`.
 """
 
 import tomllib
@@ -94,6 +96,7 @@ class Trial:
     limits: Mapping[str, Any]
     down: frozenset[str]
     twice: bool
+    tcp: bool
     expected: tuple[str, ...]
     exact: bool
     says: str
@@ -130,6 +133,7 @@ class Attack:
     residue: str = ""
     """What is left where the wall is down."""
     machine: str | None = None
+    tcp: bool = False
     scratch: tuple[str, ...] = ("folder",)
 
     @property
@@ -161,6 +165,7 @@ class Attack:
             limits={**self.limits, **self.raised} if broken else self.limits,
             down=down,
             twice=self.twice,
+            tcp=self.tcp,
             expected=self.without if broken else self.verdict,
             exact=not broken,
             says=self.without_says if broken else self.says,

@@ -6,6 +6,7 @@ import pytest
 from redteam.conftest import SiteOf
 from redteam.site import Seen
 from redteam.table import Attack, Trial, load
+from support.network import can_separate
 from support.unprivileged import can_mount
 
 from warmpool.protocol import Status
@@ -27,7 +28,9 @@ def run(site_of: SiteOf, attack: Attack, trial: Trial, scratch: str, *, validate
         pytest.skip(f"machine code for {attack.machine}, and this is {kernel.MACHINE}")
     if scratch == "tmpfs" and not can_mount():
         pytest.skip("no right to mount, which a file system of its own for scratch needs")
-    return site_of(trial.down, scratch).attack(trial, validate=validate)
+    if trial.tcp and not can_separate():
+        pytest.skip("no right to a network namespace, which a network profile counts on")
+    return site_of(trial, scratch).attack(trial, validate=validate)
 
 
 def has_outer_filter() -> bool:

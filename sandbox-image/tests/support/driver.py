@@ -1,7 +1,7 @@
 """Runs programs in a real slot for the tests: one JSON request a line in, one JSON answer a line out.
 
-`driver.py SCRATCH TOOLS|- WALLS_JSON`. A request is {code, context?, limits?, validate?, tools?, cancel_after?}, or
-{set: {name: value}} for names of the module `slot`.
+`driver.py SCRATCH TOOLS|- WALLS_JSON TCP_PORTS_JSON`. A request is {code, context?, limits?, validate?, tools?,
+cancel_after?}, or {set: {name: value}} for names of the module `slot`.
 `tools` says by name what a call gets: {"value": ...}, {"error": {...}}, {"echo": true} (its arguments),
 {"hold": n} (an answer once n calls are open), {"silent": true}. An answer is {outcome, calls, most_open, zygote}.
 """
@@ -76,8 +76,9 @@ async def run(slot: Slot, request: dict[str, Any]) -> dict[str, Any]:
 async def main() -> None:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    scratch, tools, walls = sys.argv[1:4]
-    slot = Slot(Path(scratch), None if tools == "-" else Path(tools), Walls(**json.loads(walls)))
+    scratch, tools, walls, ports = sys.argv[1:5]
+    folder = None if tools == "-" else Path(tools)
+    slot = Slot(Path(scratch), folder, Walls(**json.loads(walls)), tcp_ports=json.loads(ports))
     reader = asyncio.StreamReader(limit=LINE_BYTES)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():

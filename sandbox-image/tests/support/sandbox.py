@@ -5,10 +5,13 @@ import os
 import select
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from support.network import Network
 from support.unprivileged import Home, Place
 
 from warmpool.protocol import Outcome
@@ -30,12 +33,22 @@ class Run:
 
 
 class Sandbox:
-    """Runs programs one after another. Not for use by two threads."""
+    """Runs programs one after another. Not for use by two threads. `network` is where it is, if not in ours."""
 
-    def __init__(self, place: Place, home: Home, tools: Path | None = None, walls: dict[str, bool] | None = None):
+    def __init__(
+        self,
+        place: Place,
+        home: Home,
+        tools: Path | None = None,
+        walls: dict[str, bool] | None = None,
+        tcp_ports: Sequence[int] = (),
+        network: Network | None = None,
+    ):
         self.home = home
-        arguments = [str(place.code / "driver.py"), str(home.scratch), str(tools or "-"), json.dumps(walls or {})]
-        self.process = place.start(arguments, home, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        told = [str(home.scratch), str(tools or "-"), json.dumps(walls or {}), json.dumps(tcp_ports)]
+        arguments = [str(place.code / "driver.py"), *told]
+        start = partial(place.start, arguments, home, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.process: subprocess.Popen[bytes] = network.run(start) if network is not None else start()
         self._buffer = b""
 
     def run(self, code: str, context: Any = None, **options: Any) -> Run:

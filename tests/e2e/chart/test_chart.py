@@ -12,6 +12,8 @@ import yaml
 from k8s.helm import CHART, helm, kubectl
 from k8s.release import PREFIX, Release
 
+from warmpool.protocol import CLOSED_TCP_PORTS, MOST_TCP_PORTS
+
 VALUES: Final = Path(__file__).parent / "values"
 SETS: Final = sorted(file.stem for file in VALUES.glob("*.yaml"))
 NAMESPACE: Final = f"{PREFIX}-chart"
@@ -156,6 +158,12 @@ def test_both_namespaces_get_one_pool_key() -> None:
         ("pool.limits.memory=5", "memory"),
         ("pool.limits.processes=0", "processes"),
         ("pool.template.spec.hostNetwork=true", "hostNetwork"),
+        *[(f"pool.network.tcpPorts={{{port}}}", "tcpPorts") for port in (0, 53, 8888, 8889, 10250, 10255, 65536)],
+        *[
+            (f"pool.network.tcpPorts={{443}},pool.network.egress[0].cidr={cidr}", "cidr")
+            for cidr in ("10.0.0.0", "8.0.0.0/5", "10.0.0.0/0", "example.com", "e000::/1")
+        ],
+        ("pool.network.egress[0].cidr=10.0.0.0/8", "say in pool.network.tcpPorts to which ports"),
         ("gateway.service.type=ExternalName", "type"),
         ("images.pullPolicy=Sometimes", "pullPolicy"),
         ("sandbox.namespace=Upper", "namespace"),
@@ -169,6 +177,50 @@ def test_both_namespaces_get_one_pool_key() -> None:
 def test_a_value_that_makes_no_sense_is_refused_by_name(given: str, named: str) -> None:
     with pytest.raises(AssertionError, match=named):
         helm("template", "warmpool", str(CHART), *arguments("default"), "--set", given)
+
+
+def egress(objects: list[Object], namespace: str = SANDBOXES) -> list[Object]:
+    """The policies that let sandbox pods out."""
+    found = [item for item in of_kind(objects, "NetworkPolicy") if item["metadata"]["namespace"] == namespace]
+    return [policy for policy in found if policy["spec"].get("egress")]
+
+
+@every_set
+def test_nothing_leaves_the_sandbox_namespace_without_a_network_profile_and_addresses(values: str) -> None:
+    objects = render(values)
+    (pool,) = [the_pool(objects)] if values != "names" else [{"metadata": {"namespace": "code-runs"}, "spec": {}}]
+    policies = egress(objects, pool["metadata"]["namespace"])
+    assert len(policies) == ("network" in pool["spec"])
+    assert egress(render(values, "--set", "pool.network.egress=null"), pool["metadata"]["namespace"]) == []
+
+
+def test_a_network_profile_lets_out_its_own_pools_pods_to_its_ports_and_addresses() -> None:
+    objects = render("pool")
+    (policy,) = egress(objects)
+    pool = the_pool(objects)
+    assert policy["spec"]["podSelector"]["matchLabels"] == {
+        "app.kubernetes.io/name": "warmpool-sandbox",
+        "warmpool.dev/pool": pool["metadata"]["name"],
+        "warmpool.dev/network": "tcp",
+    }
+    (rule,) = policy["spec"]["egress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": port} for port in pool["spec"]["network"]["tcpPorts"]]
+    blocks = {peer["ipBlock"]["cidr"]: peer["ipBlock"].get("except") for peer in rule["to"]}
+    assert list(blocks) == ["0.0.0.0/0", "10.9.0.0/16", "2001:db8::/32"]
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "203.0.113.0/24"} <= set(blocks["0.0.0.0/0"] or ())
+    assert (blocks["10.9.0.0/16"], blocks["2001:db8::/32"]) == (None, None)
+
+
+def test_a_network_profile_is_refused_where_a_pod_cannot_bound_its_connections() -> None:
+    with pytest.raises(AssertionError, match=r"needs Kubernetes 1\.32"):
+        render("pool", "--kube-version", "1.31.9")
+
+
+def test_the_chart_closes_the_ports_that_the_definition_closes() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    ports = schema["properties"]["pool"]["properties"]["network"]["properties"]["tcpPorts"]
+    assert tuple(ports["items"]["not"]["enum"]) == CLOSED_TCP_PORTS
+    assert ports["maxItems"] == MOST_TCP_PORTS
 
 
 def test_secrets_survive_an_upgrade(release: Release) -> None:
