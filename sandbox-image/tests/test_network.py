@@ -185,6 +185,27 @@ def test_a_program_whose_data_is_still_sent_after_its_end_makes_its_sandbox_dirt
     assert (outcome.value, outcome.residue) == (3, ("connections: 3 still send",))
 
 
+HALF_SENT = """
+import socket, time
+for _ in range(100):
+    with socket.create_connection(("127.0.0.1", context["deaf"])) as way:
+        way.setblocking(False)
+        try:
+            while True:
+                way.send(bytes(65536))
+        except BlockingIOError:
+            pass
+time.sleep(0.2)
+return "got in"
+"""
+
+
+def test_connections_that_a_program_lets_go_half_sent_count_as_long_as_they_are(world: World) -> None:
+    outcome = world.run(HALF_SENT, limits={"memory_bytes": 50_000_000}).outcome
+    assert outcome.status.value == "memory_limit"
+    assert any("still send" in said for said in outcome.residue)
+
+
 def test_a_program_that_uses_addresses_up_makes_its_sandbox_dirty(world: World) -> None:
     code = "import socket\nfor _ in range(1100):\n    socket.create_connection(('127.0.0.1', context['deaf'])).close()"
     (said,) = world.run(code).outcome.residue

@@ -29,6 +29,7 @@ from k8s.wholeness import PODS, POOL, until_whole
 from warmpool.registry import Registry, connect
 
 PRODUCTS = 200
+ELSEWHERE = f"{PREFIX}-elsewhere"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -86,6 +87,15 @@ async def catalogue(postgres: psycopg.AsyncConnection[Any]) -> str:
 async def cluster() -> AsyncIterator[Cluster]:
     async with connected() as made:
         yield made
+
+
+@pytest.fixture
+async def elsewhere(cluster: Cluster) -> AsyncIterator[str]:
+    """A namespace that has nothing to do with the release."""
+    await cluster.end_namespace(ELSEWHERE)
+    await cluster.make_namespace(ELSEWHERE)
+    yield ELSEWHERE
+    await cluster.end_namespace(ELSEWHERE)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What a program and its pod can get at: nothing of the cluster, by either of the two walls, each tried alone."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,29 +7,12 @@ import pytest
 from harness.caller import Caller
 from harness.waiting import until
 from k8s.cluster import Cluster, Pools
-from k8s.reach import REACHED, TRY, Target, targets
-from k8s.release import PREFIX, Release, images
+from k8s.reach import REACHED, Target, reach, targets
+from k8s.release import Release, images
 from k8s.service import any_pod
 from k8s.visitor import visitor
 from k8s.wholeness import POOL
 from kubernetes.aio import client
-
-ELSEWHERE = f"{PREFIX}-elsewhere"
-
-
-@pytest.fixture
-async def elsewhere(cluster: Cluster) -> AsyncIterator[str]:
-    """A namespace that has nothing to do with the release."""
-    await cluster.end_namespace(ELSEWHERE)
-    await cluster.make_namespace(ELSEWHERE)
-    yield ELSEWHERE
-    await cluster.end_namespace(ELSEWHERE)
-
-
-async def reach(cluster: Cluster, pod: client.V1Pod, tried: dict[str, Target]) -> dict[str, str]:
-    asked = json.dumps({name: target.to_json() for name, target in tried.items()})
-    return dict(await cluster.python_in(pod, TRY, asked))
-
 
 # -- from a program
 

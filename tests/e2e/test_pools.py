@@ -16,6 +16,7 @@ from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 from redis.asyncio import Redis
 
+from warmpool.protocol import CLOSED_TCP_PORTS
 from warmpool.registry import Counts, Registry
 
 COLUMNS = ["NAME", "DESIRED", "READY", "IDLE", "LEASED", "STATUS", "AGE"]
@@ -118,6 +119,14 @@ async def test_pools_beside_each_other_have_nothing_in_common(
         ({"limits": {"memoryBytes": 480 * 2**20}}, "memoryBytes"),
         ({"limits": {"wallSeconds": 3600}}, "spec.limits.wallSeconds"),
         ({"recycle": {"maxExecutions": 0}}, "spec.recycle.maxExecutions"),
+        ({"network": {}}, "spec.network.tcpPorts"),
+        ({"network": {"tcpPorts": []}}, "spec.network.tcpPorts"),
+        ({"network": {"tcpPorts": [443, 70_000]}}, "spec.network.tcpPorts"),
+        ({"network": {"tcpPorts": list(range(1000, 1017))}}, "spec.network.tcpPorts"),
+        *[
+            ({"network": {"tcpPorts": [443, port]}}, "leave them out, and reach names through a proxy")
+            for port in CLOSED_TCP_PORTS
+        ],
         ({"template": {"spec": {"hostNetwork": True}}}, "spec.template.spec.hostNetwork"),
         ({"template": {"spec": {"securityContext": {"runAsUser": 0}}}}, "spec.template.spec.securityContext"),
         ({"template": {"spec": {"containers": []}}}, "spec.template.spec.containers"),

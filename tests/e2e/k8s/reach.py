@@ -1,5 +1,6 @@
 """What can be reached from inside a pod: a program for its own python3, and the addresses worth trying."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,6 +47,12 @@ class Target:
 
     def to_json(self) -> list[Any]:
         return [self.kind, self.host, self.port]
+
+
+async def reach(cluster: Cluster, pod: client.V1Pod, tried: dict[str, Target]) -> dict[str, str]:
+    """What came of each, tried by a plain python3 in the pod's container."""
+    asked = json.dumps({name: target.to_json() for name, target in tried.items()})
+    return dict(await cluster.python_in(pod, TRY, asked))
 
 
 async def targets(cluster: Cluster, release: Release, sandbox: client.V1Pod) -> dict[str, Target]:

@@ -9,11 +9,15 @@ from kubernetes.aio import client
 from k8s.cluster import Cluster, is_ready
 
 START_SECONDS = 40.0
+WAIT = "import signal; signal.sigwait({signal.SIGTERM})"
 
 
 @asynccontextmanager
-async def visitor(cluster: Cluster, namespace: str, image: str, name: str = "visitor") -> AsyncIterator[client.V1Pod]:
-    made = await cluster.core.create_namespaced_pod(namespace, _pod(name, image))
+async def visitor(
+    cluster: Cluster, namespace: str, image: str, name: str = "visitor", program: str = WAIT
+) -> AsyncIterator[client.V1Pod]:
+    """`program` is what its python3 runs, until it is told to end."""
+    made = await cluster.core.create_namespaced_pod(namespace, _pod(name, image, program))
 
     async def ready() -> client.V1Pod | None:
         pod = await cluster.core.read_namespaced_pod(name, namespace)
@@ -27,7 +31,7 @@ async def visitor(cluster: Cluster, namespace: str, image: str, name: str = "vis
         await cluster.delete_pod(made)
 
 
-def _pod(name: str, image: str) -> client.V1Pod:
+def _pod(name: str, image: str, program: str) -> client.V1Pod:
     return client.V1Pod(
         metadata=client.V1ObjectMeta(name=name),
         spec=client.V1PodSpec(
@@ -42,7 +46,7 @@ def _pod(name: str, image: str) -> client.V1Pod:
                 client.V1Container(
                     name="visitor",
                     image=image,
-                    command=["python3", "-c", "import signal; signal.sigwait({signal.SIGTERM})"],
+                    command=["python3", "-c", program],
                     security_context=client.V1SecurityContext(
                         allow_privilege_escalation=False,
                         read_only_root_filesystem=True,
