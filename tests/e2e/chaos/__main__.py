@@ -109,8 +109,7 @@ async def run(options: argparse.Namespace, teller: Teller) -> int:
         figures = summary(options, storm, callers, evidence, wrong)
         if options.write or options.minutes >= WRITTEN_MINUTES:
             teller.say(f"written: {write(FOLDER, 'chaos', figures)}")
-        if wrong:
-            await asyncio.to_thread(leave, options, evidence, wrong)
+        teller.say(f"evidence: {await asyncio.to_thread(leave, options, evidence, wrong)}")
     teller.say(f"seed {options.seed}: {len(wrong)} things are wrong" if wrong else f"seed {options.seed}: all is whole")
     return 1 if wrong else 0
 
@@ -162,11 +161,15 @@ def summary(
     }
 
 
-def leave(options: argparse.Namespace, evidence: Evidence, wrong: Sequence[str]) -> None:
-    """For whoever asks why."""
+def leave(options: argparse.Namespace, evidence: Evidence, wrong: Sequence[str]) -> Path:
+    """For whoever asks why, and how long callers had to wait for what."""
     name = f"chaos-{options.seed}"
-    sys.stdout.write(f"{artefacts.collect(name, chr(10).join(wrong))}\n")
-    (artefacts.FOLDER / name / "evidence.json").write_text(json.dumps(asdict(evidence), indent=1, default=sorted))
+    if wrong:
+        sys.stdout.write(f"{artefacts.collect(name, chr(10).join(wrong))}\n")
+    file = artefacts.FOLDER / name / "evidence.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asdict(evidence), indent=1, default=sorted))
+    return file
 
 
 def main() -> int:

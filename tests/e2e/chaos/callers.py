@@ -25,6 +25,8 @@ LONGEST_SECONDS: Final = 60.0
 """For an answer: a wait for a pod of 10 s, the program, and two more tries where a pod is just gone take 30 s."""
 PAUSE_SECONDS: Final = 0.5
 """After an answer that is none, as a caller with manners makes it."""
+THINKING_SECONDS: Final = (0.0, 0.0, 0.0, 0.5, 3.0)
+"""Between two programs of a caller; one is drawn. So now there are more callers than pods, now pods that are idle."""
 
 PROGRAM: Final = """
 import os
@@ -68,8 +70,7 @@ class Callers:
     async def _keep_calling(self, caller: Caller) -> None:
         while not self._stopping:
             answer = await self.call(caller, self._rng.choice(SECONDS))
-            if answer.kind != "ok":
-                await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self._rng.choice(THINKING_SECONDS) if answer.kind == "ok" else PAUSE_SECONDS)
 
     async def call_once(self) -> None:
         await self.call(self._callers[0], seconds=0.0)

@@ -16,6 +16,9 @@ from chaos.ground import AWAY, Ground
 
 STRIKE_SECONDS: Final = 90.0
 """For a fault to be carried out. Starting an API server on a busy machine takes the longest."""
+REST_SECONDS: Final = 60.0
+"""Between two outages of the API server, beyond that. After each failure the clients in Kubernetes' own parts wait
+twice as long, up to a minute, until they had 2 minutes without one; till then no node is ready."""
 
 
 class Storm:
@@ -27,7 +30,7 @@ class Storm:
         self._ground = ground
         self._rng = rng
         self._tell = tell
-        self._api_server_down = False
+        self._api_server_rests_until = 0.0
 
     async def run(self, seconds: float, mean_seconds: float) -> None:
         """Returns when the last one is over."""
@@ -38,7 +41,7 @@ class Storm:
                     break
                 await asyncio.sleep(wait)
                 strike = await self._aim(kind)
-                if strike is not None and not (strike.api_server and self._api_server_down):
+                if strike is not None and not (strike.api_server and time.monotonic() < self._api_server_rests_until):
                     group.create_task(self._carry_out(kind, strike))
 
     async def _aim(self, kind: Kind) -> Strike | None:
@@ -52,7 +55,8 @@ class Storm:
     async def _carry_out(self, kind: Kind, strike: Strike) -> None:
         """It counts as done from the start: nobody knows how far one came that failed."""
         number, outcome = len(self.faults), ""
-        self._api_server_down |= strike.api_server
+        if strike.api_server:
+            self._api_server_rests_until = time.monotonic() + STRIKE_SECONDS + REST_SECONDS
         self.by_kind[kind.name] += 1
         begun = Fault(
             name=kind.name, at=time.time(), target=strike.target, killed=strike.killed,
@@ -65,6 +69,5 @@ class Storm:
         except (*AWAY, RedisError) as fault:
             outcome = f" ({type(fault).__name__})"
         finally:
-            self._api_server_down &= not strike.api_server
             self.faults[number] = replace(begun, until=time.time())
         self._tell(f"{kind.name}: {strike.target}{outcome}")
