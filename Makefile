@@ -76,10 +76,6 @@ MINUTES ?= 5
 chaos: e2e-ground ## MINUTES=60 of random faults under load on a real Kubernetes; then whether all is whole, nothing ran twice
 	@$(ON_CLUSTER) $(PY) tests/e2e/chaos --minutes $(MINUTES) $(RESTART_API_SERVER) $(ARGS)
 
-MINUTES ?= 5
-chaos: e2e-ground ## MINUTES=60 of random faults under load on a real Kubernetes; then whether all is whole, nothing ran twice
-	@$(ON_CLUSTER) $(PY) tests/e2e/chaos --minutes $(MINUTES) $(RESTART_API_SERVER) $(ARGS)
-
 reference: setup ## regenerate docs/reference and the table of docs/security.md from the code
 	@$(PY) hack/reference.py
 	@$(PY) hack/security.py

@@ -146,17 +146,18 @@ async def test_a_caller_is_not_told_where_a_pod_is_and_the_log_is(house, pod, mo
     monkeypatch.setattr("warmpool_gateway.executions.PODS_TRIED", 1)
     address = pod.address
     await pod.stop()
-    _, answer = await house.run()
-    assert answer["error"]["fields"] == {"reason": "unreachable"}
+    status, answer = await house.run()
+    assert (status, answer["reason"]) == (503, "unreachable")
     assert "127.0.0.1" not in str(answer)
     assert address in caplog.text
 
 
-async def test_only_so_many_pods_are_tried(house):
+async def test_only_so_many_pods_are_tried_and_then_the_caller_may_try_again(house):
+    """It is told so, for nothing ran."""
     for number in range(4):
         (await house.add_pod(f"pod-{number}")).refuse = Refusal.DRAINING
-    _, answer = await house.run()
-    assert answer["status"] == "platform_error"
+    status, problem = await house.run()
+    assert (status, problem["type"]) == (503, "urn:warmpool:problem:unavailable")
     assert sorted((await house.states()).values()) == [IDLE, RETIRING, RETIRING, RETIRING]
 
 

@@ -197,8 +197,10 @@ class Executor:
                 break
             told = {"execution": execution.id, "pod": lease.pod, "reason": verdict.reason}
             logger.warning("a sandbox did not start the program: %s", verdict.message, extra=told)
-            if not (verdict.retry and left):  # the message may hold the pod's address: it is for the log
-                raise PlatformError("No sandbox would start the program.", reason=verdict.reason)
+            if not verdict.retry:  # the message may hold the pod's address: it is for the log
+                raise PlatformError("The sandbox would not start the program.", reason=verdict.reason)
+            if not left:
+                raise Unavailable("No sandbox would start the program.", reason=verdict.reason)
         return never_started(execution.id)
 
     async def _lease(self, execution: Execution, deadline: float) -> Lease | None:
