@@ -9,7 +9,7 @@ from support.serving import connected, proven
 
 from warmpool.protocol import Message
 from warmpool_sandbox import health
-from warmpool_sandbox.health import Health
+from warmpool_sandbox.health import Health, listen
 
 
 class Responder:
@@ -35,7 +35,7 @@ class Responder:
 @pytest.fixture
 async def responder() -> AsyncIterator[Responder]:
     made = Responder()
-    server = await Health(lambda: made.reason).serve("127.0.0.1", 0)
+    server = await Health(lambda: made.reason).serve(listen("127.0.0.1", 0))
     made.port = server.sockets[0].getsockname()[1]
     async with server:
         yield made
@@ -92,6 +92,15 @@ async def test_connections_above_the_bound_get_no_answer_and_those_after_them_do
     held.write(b"/healthz HTTP/1.1\r\n\r\n")
     assert (await responder.ask(get("/healthz")) or await responder.ask(get("/healthz"))).startswith(b"HTTP/1.1 200 ")
     held.close()
+
+
+async def test_whoever_asks_before_there_is_an_answer_waits_for_it():
+    asker, listening = Responder(), listen("127.0.0.1", 0)
+    asker.port = listening.getsockname()[1]
+    asked = asyncio.create_task(asker.ask(get("/readyz")))
+    await asyncio.sleep(0)
+    async with await Health(lambda: None).serve(listening):
+        assert (await asked).startswith(b"HTTP/1.1 200 ")
 
 
 # -- of a whole process

@@ -511,6 +511,38 @@ async def test_the_last_result_arrives_whole_whatever_its_size(start):
     assert await asyncio.to_thread(serving.process.wait, 10) == 0
 
 
+async def test_the_end_waits_until_the_last_result_has_arrived(start):
+    serving = start("--single-use")
+    async with proven(serving, narrow=True) as stream:
+        stream.start("print('x' * 30_000)", 1)
+        stream.pause()
+        wait_until(lambda: not serving.tree())
+        with pytest.raises(subprocess.TimeoutExpired):
+            await asyncio.to_thread(serving.process.wait, 0.3)
+        stream.resume()
+        assert len((await stream.message(Message.RESULT))["stdout"]["head"]) > 20_000
+    assert await asyncio.to_thread(serving.process.wait, 10) == 0
+
+
+async def test_one_of_single_use_ends_after_its_program(start):
+    serving = start("--single-use")
+    async with proven(serving) as stream, proven(serving) as other:
+        stream.start("6 * 7", serving.next_fence())
+        assert (await stream.message(Message.RESULT))["clean"] is True
+        assert await stream.is_closed()
+        assert await other.is_closed()
+    assert await asyncio.to_thread(serving.process.wait, 10) == 0
+
+
+async def test_one_of_single_use_is_not_used_up_by_a_program_that_it_refused(start):
+    serving = start("--single-use")
+    async with proven(serving) as stream:
+        stream.start(None, serving.next_fence())
+        assert (await stream.message(Message.REFUSED))["reason"] == "malformed"
+        stream.start("6 * 7", serving.next_fence())
+        assert (await stream.message(Message.RESULT))["value"] == 42
+
+
 async def test_a_gateway_that_never_reads_does_not_hold_up_the_end_for_long(start):
     serving = start()
     async with proven(serving, narrow=True) as stream:

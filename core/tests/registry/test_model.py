@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from core.tests.registry.model import HEARTBEAT, Model, later
 from warmpool.errors import QuotaExceeded
-from warmpool.registry import Counts, Lease, PodState, Registry, Released, connect
+from warmpool.registry import Counts, Lease, PodState, Registry, Released, Retirement, connect
 
 TENANTS = st.sampled_from(["acme", "globex", "initech"])
 GATEWAYS = st.sampled_from(["g1", "g2"])
@@ -209,11 +209,12 @@ class RegistryMachine(RuleBasedStateMachine):
     @invariant()
     def they_stand_as_in_the_model(self):
         standings = self.run(self.registry.standings())
-        assert {id: (s.state, s.marked, s.bound) for id, s in standings.items()} == {
+        assert {id: (s.state, s.marked, s.bound, s.worn) for id, s in standings.items()} == {
             id: (
                 entry.pod.state,
                 entry.pod.state is PodState.LEASED and entry.pod.reason is not None,
                 entry.pod.state is PodState.IDLE and entry.bound is not None,
+                entry.pod.state is PodState.RETIRING and entry.pod.reason == Retirement.MAX_EXECUTIONS,
             )
             for id, entry in self.model.entries.items()
         }

@@ -55,8 +55,8 @@ class Actor:
                     going.append(action)
                 case Forget(name):
                     await self._forget(pool, name, standings)
+        await self._create(pool, creations)  # first: callers may wait for one of these, and nobody for a deletion
         await self._delete_all(pool, going)
-        await self._create(pool, creations)
 
     async def make_sure(self, pool: SandboxPool) -> None:
         """Whether pods exist whose making was not answered for. One that comes after all is not known to the registry

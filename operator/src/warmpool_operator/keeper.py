@@ -15,7 +15,7 @@ from warmpool_operator.act import Actor
 from warmpool_operator.api import Api
 from warmpool_operator.demand import FORGOTTEN_SECONDS, Load, Meter, Size
 from warmpool_operator.informer import EXIT_0, Informer, Pod
-from warmpool_operator.observe import Expectations, Observed
+from warmpool_operator.observe import Endings, Expectations, Observed
 from warmpool_operator.pace import Pace
 from warmpool_operator.plan import Desired, plan
 from warmpool_operator.pool import SandboxPool
@@ -54,6 +54,7 @@ class Keeper:
         self._clock = clock
         self._dirty = asyncio.Event()
         self._expectations = Expectations()
+        self._endings = Endings()
         self._actor = Actor(api, registry, self._expectations, clock)
         self._speaker = Speaker(api, clock)
         self._meter = Meter()
@@ -67,7 +68,8 @@ class Keeper:
 
     def update(self, pool: SandboxPool) -> None:
         if pool.generation != self.pool.generation:
-            self._actor.pace = Pace()  # what was wrong may be mended
+            proven = self._actor.pace.proven and pool.template_hash == self.pool.template_hash
+            self._actor.pace = Pace(proven=proven)  # what was wrong may be mended
             self._floor = None
         self.pool = pool
         self.poke()
@@ -141,6 +143,7 @@ class Keeper:
         observed = Observed(
             pods=list(pods.values()), registry=standings, waiting=load.waiting, failing=failing,
             expected=self._expectations.made, deleted=self._expectations.deleted,
+            ending=self._endings.see(standings, now) if self.pool.single_use else frozenset(),
             may_create=0 if self._expectations.unsure else pace.may_create(self._on_their_way(pods.values()), now),
         )  # fmt: skip
         autoscale = self.pool.autoscale

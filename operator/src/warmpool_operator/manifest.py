@@ -93,13 +93,14 @@ def _container(pool: SandboxPool, name: str) -> dict[str, Any]:
         "min-landlock-abi": spec.get("minLandlockABI", 6), **({"tools": "/tools"} if "tools" in spec else {}),
         **({"tcp-ports": ",".join(map(str, pool.tcp_ports))} if pool.tcp_ports else {}),
     }  # fmt: skip
+    flags = ["--in-pod", *(["--single-use"] if pool.single_use else [])]
     mounts = [("scratch", "/scratch", False), ("key", KEY_FOLDER, True)]
     mounts += [("tools", "/tools", True)] if "tools" in spec else []
     return {
         "name": "sandbox",
         "image": spec["image"],
         "imagePullPolicy": spec.get("imagePullPolicy", "IfNotPresent"),
-        "args": ["serve", "--in-pod", *(word for item in arguments.items() for word in (f"--{item[0]}", str(item[1])))],
+        "args": ["serve", *flags, *(word for item in arguments.items() for word in (f"--{item[0]}", str(item[1])))],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "ports": [{"name": "stream", "containerPort": PORT}, {"name": "health", "containerPort": HEALTH_PORT}],
         "resources": spec.get("resources", {}),
@@ -107,9 +108,10 @@ def _container(pool: SandboxPool, name: str) -> dict[str, Any]:
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [{"name": volume, "mountPath": path, "readOnly": closed} for volume, path, closed in mounts],
-        # Seconds after its start it is ready; then a program may take all of its processor, so the kubelet is patient.
-        "startupProbe": _probe("/healthz", periodSeconds=1, failureThreshold=60),
-        "readinessProbe": _probe("/readyz", periodSeconds=10, timeoutSeconds=5),
+        # The kubelet asks for the first time as soon as it knows that the container runs, and the answer comes in the
+        # moment in which the sandbox is ready: no startup probe, whose end would be a write of its own. Later a program
+        # may take all of its processor, so the kubelet is patient.
+        "readinessProbe": _probe("/readyz", periodSeconds=3, timeoutSeconds=10),
         "livenessProbe": _probe("/healthz", periodSeconds=20, timeoutSeconds=10, failureThreshold=3),
     }  # fmt: skip
 

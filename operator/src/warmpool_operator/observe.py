@@ -12,6 +12,8 @@ from warmpool_operator.informer import Pod
 
 EXPECT_SECONDS: Final = 60.0
 """For which a pod that was made counts though the watch has not shown it."""
+END_SECONDS: Final = 5.0
+"""In which a pod of single use ends once it was used: a second until the kubelet sees it, more where it is busy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,8 @@ class Observed:
     """Names of pods that were made and have not been seen yet."""
     deleted: frozenset[str] = frozenset()
     """Uids of pods whose deletion was asked for and has not been seen yet."""
+    ending: frozenset[str] = frozenset()
+    """Names of pods that are about to end by themselves."""
     waiting: int = 0
     """Callers in the gateways' queues."""
     may_create: int = 0
@@ -67,3 +71,16 @@ class Expectations:
         self._made = {name: end for name, end in self._made.items() if name not in names and end > now}
         self.unsure &= self._made.keys()
         self._deleted = {uid: end for uid, end in self._deleted.items() if uid in uids and end > now}
+
+
+@dataclass(slots=True)
+class Endings:
+    """Pods of single use that were used. They end by themselves, and to delete one that has ended takes the API server,
+    scheduler and kubelet three writes less than one that runs: no event of its killing, one status, one deletion."""
+
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def see(self, standings: Mapping[str, Standing], now: float) -> frozenset[str]:
+        """Names of those that may still take their time."""
+        self._since = {name: self._since.get(name, now) for name, standing in standings.items() if standing.worn}
+        return frozenset(name for name, since in self._since.items() if now - since < END_SECONDS)

@@ -99,7 +99,7 @@ def plan(desired: Desired, observed: Observed) -> list[Action]:
         known = observed.registry.get(pod.name)
         going = pod.deleting or dead
         if going or not pod.ready or known is None or not _serves(known):  # few, in a pool of thousands
-            actions += _of_one(pod, known)
+            actions += _of_one(pod, known, pod.name in observed.ending)
             going = going or _goes(pod, known)
         if not going:
             serving.append(pod)
@@ -111,7 +111,7 @@ def plan(desired: Desired, observed: Observed) -> list[Action]:
     return actions + _size(desired, observed, serving, unseen, desired.limit - taken - unseen)
 
 
-def _of_one(pod: Pod, known: Standing | None) -> list[Action]:
+def _of_one(pod: Pod, known: Standing | None, is_ending: bool) -> list[Action]:
     state = known.state if known else None
     if pod.dead:
         forget: list[Action] = [Forget(pod.name)] if known else []
@@ -119,7 +119,7 @@ def _of_one(pod: Pod, known: Standing | None) -> list[Action]:
     if pod.deleting:
         return [Retire(pod.name, Reason.POD_DELETED)] if known and _takes_leases(known) else []
     if state is PodState.RETIRING:
-        return [Delete(pod, Reason.RETIRED)]
+        return [] if is_ending else [Delete(pod, Reason.RETIRED)]
     if pod.ready and pod.ip:
         if state is PodState.WARMING:
             return [Register(pod)]

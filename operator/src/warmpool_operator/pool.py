@@ -112,8 +112,12 @@ class SandboxPool:
         return self._mode == PER_TENANT
 
     @property
+    def single_use(self) -> bool:
+        return self._mode == SINGLE_USE
+
+    @property
     def max_executions(self) -> int:
-        if self._mode == SINGLE_USE:
+        if self.single_use:
             return 1
         return int(self.spec.get("recycle", {}).get("maxExecutions", 1000))
 

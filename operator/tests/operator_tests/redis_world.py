@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.tests.registry.model import Model
 from warmpool.errors import QuotaExceeded, Superseded, Unavailable
-from warmpool.registry import Counts, Demand, Lease, NoPod, PodState, Standing
+from warmpool.registry import Counts, Demand, Lease, NoPod, PodState, Retirement, Standing
 
 if TYPE_CHECKING:
     from operator_tests.world import Cluster
@@ -111,6 +111,7 @@ class SimRegistry:
                     state=entry.pod.state,
                     marked=entry.pod.state is PodState.LEASED and entry.pod.reason is not None,
                     bound=entry.pod.state is PodState.IDLE and entry.bound is not None,
+                    worn=entry.pod.state is PodState.RETIRING and entry.pod.reason == Retirement.MAX_EXECUTIONS,
                 )
                 for id, entry in model.entries.items()
             }  # fmt: skip

@@ -13,9 +13,11 @@ from operator_tests.api_server import ApiServer, until
 from warmpool.errors import Superseded
 from warmpool.registry import Lease, PodState, Registry, connect
 from warmpool_operator import keeper as keeper_module
+from warmpool_operator import observe
 from warmpool_operator.handlers import Keepers
 from warmpool_operator.informer import Informer
 from warmpool_operator.keeper import Keeper
+from warmpool_operator.pace import UNPROVEN
 from warmpool_operator.pool import SandboxPool
 
 SPEC = {"replicas": 2, "image": "i", "keySecret": {"name": "k"}}
@@ -160,6 +162,57 @@ async def test_a_pod_that_has_to_go_is_dealt_with_when_the_registry_says_so(
 
     await registry.release(lease, clean=False)
     await until(lambda: lease.pod not in server.pods, "the dirty pod is deleted")
+
+
+async def use(registry: Registry) -> str:
+    """Leases a pod and releases it clean; its name."""
+    lease = await registry.acquire(execution="e", tenant="t", gateway="g", hold_seconds=60, quota=9)
+    assert isinstance(lease, Lease)
+    await registry.release(lease, clean=True)
+    return lease.pod
+
+
+async def test_a_used_pod_of_single_use_is_replaced_at_once_and_deleted_once_it_has_ended(
+    server: ApiServer, keeper: Keeper, registry: Registry
+) -> None:
+    keeper.update(replace(POOL, generation=2, spec={**SPEC, "recycle": {"mode": "single-use"}}))
+    await full(server, registry)
+
+    used = await use(registry)
+    await until(lambda: len(server.pods) == 3, "there is one in its place")
+    passed = keeper.passed_at
+    await until(lambda: keeper.passed_at > passed, "it was looked at again")
+    assert used in server.pods
+
+    server.become(used, phase="Succeeded")
+    await until(lambda: used not in server.pods, "it is deleted")
+    assert len(server.pods) == 2
+
+
+async def test_one_that_does_not_end_is_deleted_all_the_same(
+    server: ApiServer, keeper: Keeper, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "END_SECONDS", 0.1)
+    keeper.update(replace(POOL, generation=2, spec={**SPEC, "recycle": {"mode": "single-use"}}))
+    await full(server, registry)
+
+    used = await use(registry)
+
+    await until(lambda: used not in server.pods, "it is deleted")
+
+
+async def test_a_template_that_has_served_is_trusted_when_its_pool_grows(
+    server: ApiServer, keeper: Keeper, registry: Registry
+) -> None:
+    await full(server, registry)
+
+    keeper.update(replace(POOL, generation=2, spec={**SPEC, "replicas": 12}))
+    await until(lambda: len(server.pods) == 12, "all are made, though none of the new ones is ready yet")
+
+    keeper.update(replace(POOL, generation=3, spec={**SPEC, "replicas": 24, "image": "another"}))
+    passed = keeper.passed_at
+    await until(lambda: keeper.passed_at > passed + 0.1, "it was looked at again")
+    assert len(server.pods) <= 12 + UNPROVEN
 
 
 async def test_one_refusal_stands_for_all_the_pods_that_would_have_followed(

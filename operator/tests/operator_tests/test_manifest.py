@@ -56,6 +56,17 @@ def with_network(*ports: int) -> SandboxPool:
     return SandboxPool.from_body({**BODY, "spec": {**BODY["spec"], "network": {"tcpPorts": list(ports)}}})
 
 
+def test_a_pod_of_single_use_is_told_to_end_after_its_program() -> None:
+    of_single_use = {**BODY, "spec": {**BODY["spec"], "recycle": {"mode": "single-use"}}}
+
+    told = [
+        "--single-use" in pod_manifest(SandboxPool.from_body(body), "p-1")["spec"]["containers"][0]["args"]
+        for body in (BODY, of_single_use)
+    ]
+
+    assert told == [False, True]
+
+
 def test_a_network_profile_is_told_to_the_supervisor_and_to_network_policies() -> None:
     pod = pod_manifest(with_network(443, 8443), "p-1")
     arguments = pod["spec"]["containers"][0]["args"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from warmpool.registry import PodState, Standing
 from warmpool_operator.informer import Pod
-from warmpool_operator.observe import Observed
+from warmpool_operator.observe import END_SECONDS, Endings, Observed
 from warmpool_operator.plan import Action, Create, Delete, Desired, Forget, Reason, Register, Retire, plan
 
 NEW, OLD = "new", "old"
@@ -70,6 +70,21 @@ def test_a_retiring_pod_is_deleted_and_replaced() -> None:
     a = pod("a")
 
     assert plan(wanted(1), observed([a], {"a": RETIRING})) == [Delete(a, Reason.RETIRED), Create(1)]
+
+
+def test_a_retiring_pod_that_is_about_to_end_is_replaced_and_not_deleted_yet() -> None:
+    seen = observed([pod("a")], {"a": RETIRING}, ending=frozenset({"a"}))
+
+    assert plan(wanted(1), seen) == [Create(1)]
+
+
+def test_used_pods_are_given_some_seconds_to_end_by_themselves() -> None:
+    endings = Endings()
+    standings = {"used": known(PodState.RETIRING, worn=True), "scaled down": RETIRING, "idle": IDLE}
+
+    seen = [endings.see(standings, now) for now in (100.0, 100.0 + END_SECONDS / 2, 100.0 + END_SECONDS)]
+
+    assert seen == [{"used"}, {"used"}, frozenset()]
 
 
 def test_a_deletion_under_way_is_not_asked_for_again() -> None:

@@ -15,7 +15,7 @@ from operator_tests.redis_world import EPOCH, Redis, SimRegistry
 from warmpool.errors import Superseded, Unavailable
 from warmpool.registry import Lease, PodState
 from warmpool_operator.api import ApiError, NotLeading
-from warmpool_operator.informer import Pod
+from warmpool_operator.informer import EXIT_0, Pod
 from warmpool_operator.keeper import Keeper
 from warmpool_operator.pool import TEMPLATE_LABEL, SandboxPool
 
@@ -95,6 +95,16 @@ class Cluster:
         if pod is not None and not pod.dead:
             self.busy.pop(name, None)
             self.put(replace(pod, phase="Failed", ready=False, trouble="Exit1", message="it crashed"))
+
+    def finish(self, name: str) -> None:
+        """Of single use, and used: it ends by itself, sooner or later."""
+        self._spawn(self._finish(name))
+
+    async def _finish(self, name: str) -> None:
+        await asyncio.sleep(self.random.choice([0.1, 1.0, 10.0]))
+        pod = self.pods.get(name)
+        if pod is not None and not pod.dead and name not in self.busy:
+            self.put(replace(pod, phase="Succeeded", ready=False, trouble=EXIT_0))
 
     def api(self, leads: Callable[[], bool]) -> "SimApi":
         return SimApi(self, leads)
@@ -289,6 +299,8 @@ class World:
         if cluster.busy.get(pod) is not None and cluster.busy[pod].lease is lease:
             del cluster.busy[pod]
         self.served += 1
+        if self.pool.single_use:
+            cluster.finish(pod)
         if self.random.random() < self.faults.gateway_dies:
             self.spent.add(pod)
             return

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from warmpool.protocol import CLOSED_TCP_PORTS, MOST_TCP_PORTS, Limits
 from warmpool_sandbox import cgroup, kernel, probe
 from warmpool_sandbox.execution import Pod
-from warmpool_sandbox.health import Health
+from warmpool_sandbox.health import Health, listen
 from warmpool_sandbox.slot import Slot
 from warmpool_sandbox.supervisor import Supervisor, serve
 
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     serving.add_argument(
         "--key-file", type=_key, required=True, dest="key", help="file with the pool's key, at least 32 bytes"
     )
+    serving.add_argument("--single-use", action="store_true", help="end after the first program")
     serving.add_argument("--health-port", type=int, help="port of /healthz and /readyz for the kubelet; default: none")
     probing = commands.add_parser("probe", help="try every wall and print which hold; exit code 3 below the floor")
     probing.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -177,22 +178,26 @@ async def _serve(options: argparse.Namespace) -> int:
     for number in _STOP:  # process 1 of a container has no default action: it would be deaf until it serves
         signal.signal(number, lambda *_: os._exit(0))
     slot = _slot(options, options.scratch)
+    try:
+        bell = None if options.health_port is None else listen(options.host, options.health_port)
+    except OSError as fault:
+        return _cannot_listen(fault)
     report = await _report(slot, options)
     if not report.meets_floor:
         sys.stderr.write(report.to_table() + "\n")
         leave_word(report.to_paragraph())
         slot.close()
         return BELOW_FLOOR
-    supervisor = Supervisor(slot, pod=options.pod, pool=options.pool, key=options.key, limits=options.limits)
+    supervisor = Supervisor(
+        slot, pod=options.pod, pool=options.pool, key=options.key, limits=options.limits, single_use=options.single_use
+    )
     try:
         server = await serve(supervisor, options.host, options.port)
-        if options.health_port is not None:
-            await Health(supervisor.unready).serve(options.host, options.health_port)
     except OSError as fault:
-        sys.stderr.write(f"warmpool-sandbox: cannot listen: {fault}\n")
-        leave_word(f"cannot listen: {fault}")
         slot.close()
-        return CANNOT_LISTEN
+        return _cannot_listen(fault)
+    if bell is not None:
+        await Health(supervisor.unready).serve(bell)
     loop = asyncio.get_running_loop()
     for number in _STOP:
         loop.add_signal_handler(number, supervisor.drain)
@@ -204,6 +209,12 @@ async def _serve(options: argparse.Namespace) -> int:
     server.close()
     await supervisor.farewell()
     return 0
+
+
+def _cannot_listen(fault: OSError) -> int:
+    sys.stderr.write(f"warmpool-sandbox: cannot listen: {fault}\n")
+    leave_word(f"cannot listen: {fault}")
+    return CANNOT_LISTEN
 
 
 if __name__ == "__main__":

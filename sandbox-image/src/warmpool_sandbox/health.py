@@ -5,12 +5,20 @@ it: they have no sockets, or none that connects to its port.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Final
 
 _REQUEST_BYTES: Final = 1024
 _SECONDS: Final = 5.0
 _CONNECTIONS: Final = 16
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Takes questions from now on, for a `Health` to answer: until there is one they wait, for as long as the kubelet
+    does. A kubelet that is refused says so in an event, and asks again seconds later."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
 
 
 class Health:
@@ -20,8 +28,8 @@ class Health:
         self._ready = ready
         self._open = 0
 
-    async def serve(self, host: str, port: int) -> asyncio.Server:
-        return await asyncio.start_server(self._answer, host, port, limit=_REQUEST_BYTES, backlog=_CONNECTIONS)
+    async def serve(self, listening: socket.socket) -> asyncio.Server:
+        return await asyncio.start_server(self._answer, sock=listening, limit=_REQUEST_BYTES, backlog=_CONNECTIONS)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1

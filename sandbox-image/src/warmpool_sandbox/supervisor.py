@@ -7,6 +7,8 @@ registry lost and rebuilt no two executions ever share this sandbox. docs/refere
 
 import asyncio
 import secrets
+import socket
+import struct
 from typing import Any, Final, TypeGuard
 
 from warmpool.protocol import (
@@ -31,6 +33,7 @@ _HANDSHAKE_BYTES: Final = 4096
 """A peer that has proved nothing gets no more of our memory."""
 _MAX_NONCE_CHARACTERS: Final = 64
 _FAREWELL_SECONDS: Final = 2.0
+_LINGER: Final = struct.pack("ii", 1, int(_FAREWELL_SECONDS))
 _MAX_CONNECTIONS: Final = 64
 """One a gateway, and room for those that are just being replaced."""
 
@@ -38,12 +41,16 @@ _MAX_CONNECTIONS: Final = 64
 class Supervisor:
     """One sandbox. `stopped` is set when it can serve no more; the process then ends and its pod is replaced."""
 
-    def __init__(self, slot: Slot, *, pod: str, pool: str, key: bytes, limits: Limits) -> None:
+    def __init__(
+        self, slot: Slot, *, pod: str, pool: str, key: bytes, limits: Limits, single_use: bool = False
+    ) -> None:
         self.slot = slot
         self.pod = pod
         self.pool = pool
         self.key = key
         self.limits = limits
+        self.single_use = single_use
+        """Runs one program and ends, whatever the registry says of it."""
         self.connections: set[Connection] = set()
         self.stopped = asyncio.Event()
         self._last_fence = 0
@@ -97,17 +104,18 @@ class Supervisor:
         outcome = await self.slot.run(execution, body, limits, connection.send)
         self._owner = self._execution = None
         connection.send(encode_frame(Message.RESULT, outcome.to_json()))
-        usable = outcome.clean and not self._draining
+        usable = outcome.clean and not self._draining and not self.single_use
         if usable:
             try:
                 await self.slot.refresh()  # the next program may arrive meanwhile, and waits for it
             except ZygoteLost:
                 usable = False
         if not usable:
+            connection.linger()
             self._finish()
 
     def _finish(self) -> None:
-        """A sandbox that is dirty runs nothing more, whatever the registry says of it."""
+        """A sandbox that is dirty or used runs nothing more, whatever the registry says of it."""
         self._draining = True
         self.slot.close()
         self.stopped.set()
@@ -208,6 +216,11 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+
+    def linger(self) -> None:
+        """Closing waits until the last bytes have arrived: a pod's network may end with this process."""
+        if self._transport is not None:
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
 
     def close(self) -> "asyncio.Future[None]":
         """Takes nothing more, sends what is left; done once the connection is closed."""

@@ -113,6 +113,9 @@ class Stream:
         """Reads nothing more."""
         self._writer.transport.pause_reading()  # type: ignore[attr-defined]
 
+    def resume(self) -> None:
+        self._writer.transport.resume_reading()  # type: ignore[attr-defined]
+
     async def finish(self) -> None:
         """Says that nothing more comes, and waits until the other end has closed."""
         with contextlib.suppress(OSError):

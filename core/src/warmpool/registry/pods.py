@@ -75,6 +75,8 @@ class Standing:
     """Leased, and to retire at its release."""
     bound: bool = False
     """Idle, for one tenant only."""
+    worn: bool = False
+    """Retiring, because it served as many executions as it may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

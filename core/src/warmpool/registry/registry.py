@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from warmpool.errors import QuotaExceeded, RetryLater, Superseded
 from warmpool.registry.pods import Counts, Demand, Lease, Pod, Standing, micros, seconds
 from warmpool.registry.scripts import Scripts, redis_away
-from warmpool.registry.states import NoPod, PodState, Released
+from warmpool.registry.states import NoPod, PodState, Released, Retirement
 from warmpool.registry.wakeups import Wakeups
 
 QUOTA_RETRY_SECONDS: Final = 1.0  # a lease of the tenant may end at any moment; its deadline says nothing about when
@@ -32,6 +32,7 @@ ALIKE: Final[Mapping[str, Standing]] = {
     BOUND: Standing(state=PodState.IDLE, bound=True),
 }
 MARKED: Final = Standing(state=PodState.LEASED, marked=True)
+WORN: Final = Standing(state=PodState.RETIRING, worn=True)
 
 
 class Registry:
@@ -179,12 +180,15 @@ class Registry:
                 for name in SETS:
                     pipeline.zrange(self._key(name), 0, -1)
                 sets = await pipeline.execute()
-            leased = sets[LISTED.index(PodState.LEASED)]
-            marked = [pod for some in _portions(leased) for pod in await self._marked(some)]
+            leased, retiring = sets[LISTED.index(PodState.LEASED)], sets[LISTED.index(PodState.RETIRING)]
+            reasons: dict[str, str] = {}
+            for some in _portions([*leased, *retiring]):
+                reasons |= await self._reasons(some)
         found: dict[str, Standing] = {}
         for name, pods in zip(SETS, sets, strict=True):
             found |= dict.fromkeys(pods, ALIKE[name])
-        return found | dict.fromkeys(marked, MARKED)
+        found |= dict.fromkeys((pod for pod in leased if pod in reasons), MARKED)
+        return found | dict.fromkeys((pod for pod in retiring if reasons.get(pod) == Retirement.MAX_EXECUTIONS), WORN)
 
     async def report_demand(self, gateway: str, demand: Demand) -> None:
         """What the gateway has counted since it started; `changes` tells of it when more callers wait than before."""
@@ -254,12 +258,13 @@ class Registry:
             raise Superseded("Another operator has taken over the pool's pods.")
         return answer
 
-    async def _marked(self, leased: Sequence[str]) -> list[str]:
+    async def _reasons(self, ids: Sequence[str]) -> dict[str, str]:
+        """Why pods retire, of those that do."""
         async with self._redis.pipeline() as pipeline:
-            for id in leased:
+            for id in ids:
                 pipeline.hget(f"{self._root}:pod:{id}", "reason")
             reasons = await pipeline.execute()
-        return [id for id, reason in zip(leased, reasons, strict=True) if reason is not None]
+        return {id: reason for id, reason in zip(ids, reasons, strict=True) if reason is not None}
 
     async def _read(self, ids: Sequence[str]) -> list[Pod]:
         async with self._redis.pipeline() as pipeline:
