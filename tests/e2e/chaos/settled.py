@@ -19,6 +19,7 @@ from chaos.judge import RECORD_SECONDS
 from warmpool.errors import RetryLater
 from warmpool.records import STREAM
 from warmpool.registry import PodState, Registry
+from warmpool_operator.demand import FORGOTTEN_SECONDS
 
 PODS: Final = 4
 AS_BEFORE: Final = {"replicas": PODS, "autoscale": None, "recycle": {"mode": "reuse"}}
@@ -28,8 +29,6 @@ SETTLE_SECONDS: Final = 15.0 + 10.0 + WALL_SECONDS + 10.0
 BACK_SECONDS: Final = 60.0
 """For components that were killed to be ready again."""
 LOST_THE_LEASE: Final = 4
-FORGOTTEN_SECONDS: Final = 10.0
-"""Without a word of a gateway's, after which nobody counts on what it said."""
 
 
 async def settle(ground: Ground) -> list[str]:
