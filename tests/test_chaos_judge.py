@@ -241,6 +241,17 @@ def test_a_broken_connection_needs_a_killed_gateway(world: World, kind: str):
     assert world.wrong == ""
 
 
+@pytest.mark.parametrize("cause", [{"redis": True}, {"api_server": True}], ids=["Redis", "API server"])
+def test_a_connection_is_refused_where_no_gateway_is_ready_and_lost_only_where_one_was_killed(
+    world: World, cause: dict[str, Any]
+):
+    world.fault(**cause)
+    world.answered(None, "refused")
+    assert world.wrong == ""
+    world.answered(None, "lost")
+    assert "program 4 was lost" in world.wrong
+
+
 def test_an_answer_that_was_lost_long_after_a_gateway_was_killed_is_wrong(world: World):
     world.fault(killed=(GATEWAY_POD,))
     world.at += 20

@@ -13,7 +13,7 @@ import random
 import shlex
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,11 +28,12 @@ from k8s.cluster import Cluster, Pools, connected
 from k8s.release import PREFIX, Release, small
 from k8s.service import TENANT, new_key
 from k8s.wholeness import POOL, until_whole
+from kubernetes.aio import client
 
 from chaos.callers import Callers
 from chaos.evidence import Evidence
-from chaos.faults import API_SERVER, MOST
-from chaos.ground import Ground
+from chaos.faults import MOST
+from chaos.ground import Ground, first_process
 from chaos.judge import judge
 from chaos.settled import PODS, kept, restarts_without_cause, settle
 from chaos.storm import Storm
@@ -99,11 +100,14 @@ async def run(options: argparse.Namespace, teller: Teller) -> int:
             session = await exits.enter_async_context(aiohttp.ClientSession(found.gateway, connector=connector))
             ground = Ground(
                 cluster=cluster, release=release, pools=Pools(cluster, release.sandboxes), redis=redis,
-                watch=Watch(redis, POOL), restart_api_server=shlex.split(options.restart_api_server),
+                watch=Watch(redis, POOL), direct=found.direct,
+                restart_api_server=shlex.split(options.restart_api_server),
             )  # fmt: skip
             callers = Callers(session, keys, random.Random(options.seed))
             storm = Storm(ground, random.Random(options.seed), teller.say)
             await until_whole(ground.pools, Registry(redis, POOL), PODS)
+            for kind in left_out(ground, (await ground.pools.pods(POOL))[0]):
+                teller.say(f"left out: {kind}")
             wrong, evidence = await pass_over(options, teller, ground, callers, storm, found)
         teller.conclude(callers, storm, wrong)
         figures = summary(options, storm, callers, evidence, wrong)
@@ -112,6 +116,16 @@ async def run(options: argparse.Namespace, teller: Teller) -> int:
         teller.say(f"evidence: {await asyncio.to_thread(leave, options, evidence, wrong)}")
     teller.say(f"seed {options.seed}: {len(wrong)} things are wrong" if wrong else f"seed {options.seed}: all is whole")
     return 1 if wrong else 0
+
+
+def left_out(ground: Ground, sandbox: client.V1Pod) -> Iterator[str]:
+    """What cannot be done on this cluster."""
+    if not ground.restart_api_server:
+        yield "to stop the API server: there is no command for it (--restart-api-server)"
+    if first_process(sandbox) is None:
+        yield "to kill single processes: the node is another machine"
+    if not ground.direct:
+        yield "to end a gateway in order: without a route to their Service callers are sent to it until its end"
 
 
 async def pass_over(
@@ -175,8 +189,6 @@ def leave(options: argparse.Namespace, evidence: Evidence, wrong: Sequence[str])
 def main() -> int:
     options, teller = arguments(), Teller()
     teller.say(f"chaos: {options.minutes:g} minutes, --seed {options.seed}")
-    if not options.restart_api_server:
-        teller.say(f"left out: {API_SERVER}, for there is no command for it (--restart-api-server)")
     return asyncio.run(run(options, teller))
 
 

@@ -82,6 +82,8 @@ async def _sandbox(ground: Ground, rng: random.Random, *, state: PodState, hit: 
 
 async def _component(ground: Ground, rng: random.Random, *, name: str, hit: Hit) -> Strike | None:
     pods = ground.of(name)
+    if hit is _end and not ground.direct:
+        return None  # its callers would be sent to it to its end
     if hit is _kill:  # a kubelet starts a container again at once only the first time
         pods = [pod for pod in pods if pod.status.container_statuses[0].restart_count == 0]
     return hit(ground, rng.choice(pods)) if pods else None
@@ -167,8 +169,6 @@ async def _api_server(ground: Ground, rng: random.Random) -> Strike | None:
     return Strike(target=f"for {seconds:.1f} s", act=act, api_server=True)
 
 
-API_SERVER: Final = "API server stopped"
-
 KINDS: Final[Sequence[Kind]] = (
     Kind("leased pod deleted", 4, partial(_sandbox, state=PodState.LEASED, hit=_delete)),
     Kind("idle pod deleted", 2, partial(_sandbox, state=PodState.IDLE, hit=_delete)),
@@ -188,7 +188,7 @@ KINDS: Final[Sequence[Kind]] = (
     Kind("pool scaled", 2, _scale),
     Kind("pool scales itself", 1, _autoscale),
     Kind("pool rolled out", 2, _roll_out),
-    Kind(API_SERVER, 1, _api_server),
+    Kind("API server stopped", 1, _api_server),
 )
 
 

@@ -34,6 +34,8 @@ class Ground:
     pools: Pools
     redis: Redis
     watch: Watch
+    direct: bool
+    """Whether callers reach the gateways by their Service, and not one of them alone."""
     restart_api_server: Sequence[str]
     """A command that stops it for `{seconds}` and returns once it answers again; empty where there is none."""
     sandboxes: list[client.V1Pod] = field(default_factory=list)

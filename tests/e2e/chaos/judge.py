@@ -80,6 +80,14 @@ class Case:
         troubles = [(fault.at, fault.end) for fault in self.evidence.faults if fault.redis] + self.seen.away
         return any(first <= end and start <= last + NOTICE_SECONDS for first, last in troubles)
 
+    def no_gateway_ready(self, start: float, end: float) -> bool:
+        """Whether there may have been a moment in that time in which none was, or the wrong ones were taken for it.
+
+        One without Redis is not ready.
+        """
+        killed = self.was_killed("-gateway-", start, end)
+        return killed or self.redis_troubled(start, end) or self.api_server_away(start, end)
+
     def record_endangered(self, answer: Answer) -> bool:
         """Whether Redis was in trouble when it was to take the record, and who had it by then was killed."""
         start, end = answer.ended - NOTICE_SECONDS, answer.ended + LATE_SECONDS
@@ -215,9 +223,7 @@ def answers_lost_without_cause(case: Case) -> Iterator[str]:
         start, end = answer.sent - NOTICE_SECONDS, answer.ended
         if answer.kind == "lost" and not case.was_killed("-gateway-", start, end):
             yield f"program {answer.number} was lost, and no gateway was killed: {answer.detail}"
-        start -= REFUSED_SECONDS
-        excused = case.was_killed("-gateway-", start, end) or case.api_server_away(start, end)
-        if answer.kind == "refused" and not excused:
+        if answer.kind == "refused" and not case.no_gateway_ready(start - REFUSED_SECONDS, end):
             yield f"program {answer.number} was refused, and no gateway was away: {answer.detail}"
 
 

@@ -26,8 +26,8 @@ AS_BEFORE: Final = {"replicas": PODS, "autoscale": None, "recycle": {"mode": "re
 
 SETTLE_SECONDS: Final = 15.0 + 10.0 + WALL_SECONDS + 10.0
 """For an operator to act, pods to start, and a killed gateway's leases to run out: a program's wall and a grace."""
-BACK_SECONDS: Final = 60.0
-"""For components that were killed to be ready again."""
+BACK_SECONDS: Final = 120.0
+"""For components that were killed to be ready again: a kubelet hears late of it where the API server was away."""
 LOST_THE_LEASE: Final = 4
 
 

@@ -16,6 +16,7 @@ from k8s.release import Release
 from k8s.service import moved, read_secret
 from kubernetes.aio import client
 
+HERE: Final = "127.0.0.1"
 LOOK_SECONDS: Final = 0.2
 REACH_SECONDS: Final = 5.0
 """For a NetworkPolicy to be in force."""
@@ -25,6 +26,8 @@ STORES: Final = {"redis": 6379, "postgres": 5432}
 @dataclass(frozen=True, slots=True)
 class Ways:
     gateway: str
+    direct: bool
+    """Whether each request finds a gateway that is ready; else they all go to one, until it is gone."""
     redis: str
     postgres: str
 
@@ -40,6 +43,7 @@ async def ways(cluster: Cluster, release: Release) -> AsyncIterator[Ways]:
     ):
         yield Ways(
             gateway=f"http://{gateway[0]}:{gateway[1]}",
+            direct=gateway[0] != HERE,
             redis=moved(await read_secret(cluster, release, "redis", "redis.url"), *redis),
             postgres=moved(await read_secret(cluster, release, "postgres", "postgres.dsn"), *postgres),
         )
@@ -71,7 +75,7 @@ async def _way(cluster: Cluster, release: Release, component: str) -> AsyncItera
     forward = await asyncio.to_thread(Forward, release.namespace, name, port)
     keeping = asyncio.create_task(_keep(forward, release.namespace, name, port))
     try:
-        yield "127.0.0.1", forward.port
+        yield HERE, forward.port
     finally:
         keeping.cancel()
         with suppress(asyncio.CancelledError):
