@@ -5,6 +5,7 @@ be changed back has a release of its own.
 """
 
 import asyncio
+import itertools
 import shutil
 import sys
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -14,14 +15,16 @@ from typing import Any
 import aiohttp
 import psycopg
 import pytest
+import pytest_asyncio
 from redis.asyncio import Redis
 
 sys.path.append(str(Path(__file__).parent))  # `k8s`, which no test folder's import mode would find
 
 from harness.caller import Caller
 from harness.waiting import until
-from k8s import artefacts
+from k8s import artefacts, own_operator
 from k8s.cluster import Cluster, Pools, connected, restarts
+from k8s.own_pool import OwnPool, prepared
 from k8s.release import PREFIX, Release, small
 from k8s.service import TENANT, TIMEOUT, Addresses, addresses
 from k8s.wholeness import PODS, POOL, until_whole
@@ -30,6 +33,10 @@ from warmpool.registry import Registry, connect
 
 PRODUCTS = 200
 ELSEWHERE = f"{PREFIX}-elsewhere"
+OWN = f"{PREFIX}-own"
+"""Namespace of the pools that tests have for themselves."""
+
+own_names = (f"own-{number}" for number in itertools.count())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -113,6 +120,46 @@ async def redis(reached: Addresses) -> AsyncIterator[Redis]:
 @pytest.fixture
 def registry(redis: Redis) -> Registry:
     return Registry(redis, POOL)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def definition() -> None:
+    """For tests without the release; one that comes later adopts it."""
+    async with connected() as cluster:
+        await own_operator.define(cluster)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def own_namespace(definition: None) -> AsyncIterator[str]:
+    async with connected() as cluster, own_operator.namespace(cluster, OWN) as name:
+        yield name
+
+
+@pytest.fixture
+async def own_pool(
+    cluster: Cluster, own_namespace: str, own_redis: Redis, redis_url: str, operator_log: Path
+) -> AsyncIterator[OwnPool]:
+    """Each test's has another name, so that none waits for the last one's pods to end."""
+    async with prepared(next(own_names), cluster, own_namespace, own_redis, redis_url, operator_log) as made:
+        yield made
+
+
+@pytest.fixture
+def operator_log(tmp_path: Path) -> Iterator[Path]:
+    """Of the operators of a test's own."""
+    file = tmp_path / "operator.log"
+    file.touch()
+    yield file
+    sys.stdout.write(file.read_text())  # shown where the test failed
+
+
+@pytest.fixture
+async def own_redis(redis_url: str) -> AsyncIterator[Redis]:
+    """An empty one of this machine, for an operator of a test's own."""
+    client = connect(redis_url, timeout_seconds=5)
+    await client.flushall()
+    yield client
+    await client.aclose()
 
 
 @pytest.fixture

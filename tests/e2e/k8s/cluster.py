@@ -151,8 +151,18 @@ class Pools:
     async def end(self, name: str, seconds: float = 60.0) -> None:
         """Deletes it and waits until it and its pods are gone."""
         with suppress_missing():
-            await self._cluster.custom.delete_namespaced_custom_object(name=name, **self._where)
+            await self.delete(name)
         await until(lambda: self._is_gone(name), seconds, f"pool {name} is gone")
+
+    async def delete(self, name: str) -> None:
+        await self._cluster.custom.delete_namespaced_custom_object(name=name, **self._where)
+
+    async def unhold(self, name: str) -> None:
+        """Takes off the finalizer by which an operator holds a deleted pool until its pods are gone."""
+        await self._cluster.custom.patch_namespaced_custom_object(
+            name=name, body={"metadata": {"finalizers": None}}, _content_type="application/merge-patch+json",
+            **self._where,
+        )  # fmt: skip
 
     async def _is_gone(self, name: str) -> bool:
         return name not in await self.names() and not await self.pods(name)

@@ -46,12 +46,13 @@ class Release:
         self.apply()
 
     async def _adopt_definition(self, cluster: Cluster) -> None:
-        """The definition outlives releases, and Helm takes it over from another only where it is told to."""
+        """The definition outlives releases, or came without one; Helm takes it over only where it is told to."""
         owner = {"meta.helm.sh/release-name": self.name, "meta.helm.sh/release-namespace": self.namespace}
+        metadata = {"annotations": owner, "labels": {"app.kubernetes.io/managed-by": "Helm"}}
         definitions = client.ApiextensionsV1Api(cluster.api)
         with suppress_missing():
             await definitions.patch_custom_resource_definition(
-                DEFINITION, {"metadata": {"annotations": owner}}, _content_type="application/merge-patch+json"
+                DEFINITION, {"metadata": metadata}, _content_type="application/merge-patch+json"
             )
 
     def apply(self, **changed: Any) -> str:
