@@ -47,10 +47,20 @@ class World:
 
     sandbox: Sandbox
     ports: dict[str, int]
-    """`http` answers, `sixth` does so over IPv6, `deaf` never reads; `unlisted` is not part of the profile."""
+    """`http` answers, `sixth` does so over IPv6, `mute` hears each to its end, `deaf` never reads; `unlisted` is not
+    part of the profile."""
 
     def run(self, code: str, **options: object) -> Run:
         return self.sandbox.run(code, self.ports, **options)
+
+
+def hear(listener: socket.socket) -> None:
+    """Each caller to its end, one after another, until the listener is shut down."""
+    with suppress(OSError):
+        while True:
+            way, _ = listener.accept()
+            with way:
+                way.recv(1)
 
 
 @pytest.fixture
@@ -65,14 +75,16 @@ def world(sandbox_place: Place, network: Network) -> Iterator[World]:
     with ExitStack() as stack:
         http = network.run(ThreadingHTTPServer, ("127.0.0.1", 0), Hello)
         sixth = network.run(Sixth, ("::1", 0), Hello)
-        deaf, unlisted = (network.run(socket.create_server, ("127.0.0.1", 0), backlog=4096) for _ in range(2))
+        mute, deaf, unlisted = (network.run(socket.create_server, ("127.0.0.1", 0), backlog=4096) for _ in range(3))
         for server in (http, sixth):
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
             stack.callback(server.server_close)
             stack.callback(server.shutdown)
-        listeners = {"http": http.socket, "sixth": sixth.socket, "deaf": deaf, "unlisted": unlisted}
+        listeners = {"http": http.socket, "sixth": sixth.socket, "mute": mute, "deaf": deaf, "unlisted": unlisted}
         ports = {name: stack.enter_context(made).getsockname()[1] for name, made in listeners.items()}
-        listed = [ports[name] for name in ("http", "sixth", "deaf")]
+        threading.Thread(target=hear, args=(mute,), daemon=True).start()
+        stack.callback(mute.shutdown, socket.SHUT_RDWR)  # before it is closed, which would wake nobody
+        listed = [ports[name] for name in ("http", "sixth", "mute", "deaf")]
         sandbox = Sandbox(sandbox_place, sandbox_place.home(), tcp_ports=listed, network=network)
         stack.callback(sandbox.close)
         yield World(sandbox, ports)
@@ -207,7 +219,7 @@ def test_connections_that_a_program_lets_go_half_sent_count_as_long_as_they_are(
 
 
 def test_a_program_that_uses_addresses_up_makes_its_sandbox_dirty(world: World) -> None:
-    code = "import socket\nfor _ in range(1100):\n    socket.create_connection(('127.0.0.1', context['deaf'])).close()"
+    code = "import socket\nfor _ in range(1100):\n    socket.create_connection(('127.0.0.1', context['mute'])).close()"
     (said,) = world.run(code).outcome.residue
     assert said.endswith("addresses are taken for a minute more")
 

@@ -10,7 +10,7 @@ SOCKET_PATH_BYTES = 107
 
 def test_every_component_is_a_binary_that_is_built_or_comes_from_debian() -> None:
     programs = {command[0] for command in config.commands(Instance()).values()}
-    assert programs - DEBIAN <= binaries.tools().keys()
+    assert programs - DEBIAN <= binaries.KUBERNETES.tools().keys()
 
 
 def test_two_instances_share_no_address_link_folder_or_cgroup() -> None:

@@ -43,8 +43,12 @@ def waits_until(answers: Callable[[], bool], seconds: float = 30.0) -> bool:
     return True
 
 
+def built(name: str) -> Path:
+    return binaries.KUBERNETES.folder() / name
+
+
 def kubectl(*words: str | Path, **given: Any) -> str:
-    return run(binaries.folder() / "kubectl", f"--kubeconfig={INSTANCE.admin}", *words, **given)
+    return run(built("kubectl"), f"--kubeconfig={INSTANCE.admin}", *words, **given)
 
 
 def apply(*objects: dict[str, Any]) -> None:
@@ -70,7 +74,7 @@ def cluster(machine: Instance) -> Instance:
 def namespace(cluster: Instance, tmp_path: Path) -> str:
     """One of its own, as strict as they come, with the pod `client`."""
     archive = tmp_path / "kubectl.tar"
-    images.write_archive(archive, CLIENT_IMAGE, binaries.folder() / "kubectl", ["/kubectl"])
+    images.write_archive(archive, CLIENT_IMAGE, built("kubectl"), ["/kubectl"])
     images.load(cluster, [archive])
     name = f"strict-{next(_numbers)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -103,9 +107,7 @@ def dns_metrics() -> str:
 
 def reaches(namespace: str, server: str) -> bool:
     asks = ("/kubectl", f"--server={server}", "--request-timeout=2s", "get", "--raw", "/metrics")
-    return succeeds(
-        binaries.folder() / "kubectl", f"--kubeconfig={INSTANCE.admin}", "exec", "-n", namespace, "client", "--", *asks
-    )
+    return succeeds(built("kubectl"), f"--kubeconfig={INSTANCE.admin}", "exec", "-n", namespace, "client", "--", *asks)
 
 
 def test_a_whole_cluster_is_left_as_it_is_within_two_seconds(cluster: Instance) -> None:
@@ -142,7 +144,7 @@ def test_a_service_is_found_by_name_and_answers(namespace: str) -> None:
 def test_logs_and_exec_and_port_forward_work(namespace: str) -> None:
     assert "Starting to serve" in kubectl("-n", namespace, "logs", "client")
     assert "v1.34" in kubectl("-n", namespace, "exec", "client", "--", "/kubectl", "version", "--client")
-    forward = (binaries.folder() / "kubectl", f"--kubeconfig={INSTANCE.admin}", "-n", namespace, "port-forward")
+    forward = (built("kubectl"), f"--kubeconfig={INSTANCE.admin}", "-n", namespace, "port-forward")
     with subprocess.Popen([*forward, "pod/client", ":8001"], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         port = child.stdout.readline().split("127.0.0.1:")[1].split()[0]
@@ -155,7 +157,7 @@ def test_helm_installs_and_uninstalls(cluster: Instance, tmp_path: Path) -> None
     (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: one\nversion: 0.1.0\n")
     object_ = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "of-the-chart"}}
     (tmp_path / "templates" / "one.yaml").write_text(json.dumps(object_))
-    helm = (binaries.folder() / "helm", f"--kubeconfig={cluster.admin}")
+    helm = (built("helm"), f"--kubeconfig={cluster.admin}")
     run(*helm, "install", "one", tmp_path, "--wait")
     assert kubectl("get", "configmap", "of-the-chart", "-o=name") == "configmap/of-the-chart\n"
     run(*helm, "uninstall", "one", "--wait")
