@@ -126,3 +126,10 @@ async def test_connections_that_are_cut_lose_nothing_but_what_happens_meanwhile(
         await until(lambda: watch.seen.leases, 5, "the lease is seen")
     assert watch.seen.life == 0
     assert watch.seen.losses == []
+
+
+async def test_a_connection_that_has_gone_silent_is_given_up_for_another(redis: Redis, monkeypatch: pytest.MonkeyPatch):
+    """As one is whose other end went without a word."""
+    monkeypatch.setattr("chaos.watch.SILENCE_SECONDS", 0.05)
+    async with watching(redis) as watch:
+        await until(lambda: watch.seen.watch >= 2, 5, "the witness has connected again")

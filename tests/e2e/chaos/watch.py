@@ -78,6 +78,8 @@ class Watch:
     async def _read(self, connection: AbstractConnection) -> None:
         while True:
             line = await connection.read_response(timeout=SILENCE_SECONDS)
+            if line is None:
+                raise TimeoutError
             if self.hear(line):
                 self._lost(time.time())
                 await self._make_mark()
