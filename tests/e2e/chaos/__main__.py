@@ -30,6 +30,7 @@ from k8s.service import TENANT, new_key
 from k8s.wholeness import POOL, until_whole
 from kubernetes.aio import client
 
+from chaos import watch
 from chaos.callers import Callers
 from chaos.evidence import Evidence
 from chaos.faults import MOST
@@ -38,7 +39,6 @@ from chaos.judge import judge
 from chaos.settled import PODS, kept, restarts_without_cause, settle
 from chaos.storm import Storm
 from chaos.told import Teller
-from chaos.watch import Watch
 from chaos.ways import Ways, ways
 from warmpool.registry import Registry, connect
 from warmpool_loadtests.figures import write
@@ -96,11 +96,13 @@ async def run(options: argparse.Namespace, teller: Teller) -> int:
         async with ways(cluster, release) as found, AsyncExitStack() as exits:
             redis = connect(found.redis, timeout_seconds=REDIS_SECONDS)
             exits.push_async_callback(redis.aclose)
+            watched = watch.connect(found.redis)
+            exits.push_async_callback(watched.aclose)
             connector = aiohttp.TCPConnector(force_close=True, limit=0)  # each request finds its gateway anew
             session = await exits.enter_async_context(aiohttp.ClientSession(found.gateway, connector=connector))
             ground = Ground(
                 cluster=cluster, release=release, pools=Pools(cluster, release.sandboxes), redis=redis,
-                watch=Watch(redis, POOL), direct=found.direct,
+                watch=watch.Watch(watched, POOL), direct=found.direct,
                 restart_api_server=shlex.split(options.restart_api_server),
             )  # fmt: skip
             callers = Callers(session, keys, random.Random(options.seed))

@@ -5,6 +5,7 @@ It is a witness that shares nothing with the registry's own code but the names o
 
 import asyncio
 import re
+import socket
 import time
 from contextlib import suppress
 from typing import Final
@@ -20,10 +21,21 @@ from warmpool.registry import PodState
 MARK: Final = "chaos:mark"
 """A key of ours: where it is gone, so is everything else."""
 AGAIN_SECONDS: Final = 0.05
+CONNECT_SECONDS: Final = 2.0
 SILENCE_SECONDS: Final = 10.0
 """Gateways ask twice a second: past this the connection is dead, and longer than any pause that is injected."""
+KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 1, socket.TCP_KEEPINTVL: 1, socket.TCP_KEEPCNT: 1}
+"""So that a Redis which vanished without a word is missed after 2 s already."""
 LINE: Final = re.compile(r'^(\d+\.\d+) \[\d+ \S+\] "(.*)"$', re.DOTALL)
 BUDGET: Final = re.compile(r"^warmpool:budget:\{.*:(.*)\}$")
+
+
+def connect(url: str) -> Redis:
+    """A client for the witness."""
+    return Redis.from_url(
+        url, decode_responses=True, socket_timeout=SILENCE_SECONDS, socket_connect_timeout=CONNECT_SECONDS,
+        socket_keepalive=True, socket_keepalive_options=KEEPALIVE,
+    )  # fmt: skip
 
 
 class Watch:
