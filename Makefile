@@ -1,6 +1,6 @@
 # Every target sets up what it needs: `make demo` and `make test` work on an empty clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean e2e e2e-ground cluster-test bench-k8s chaos
+.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean e2e e2e-ground cluster-ground cluster-test bench-k8s bench-operator chaos
 
 PY := .venv/bin/python
 
@@ -53,13 +53,15 @@ cluster-status: setup ## what runs of it, and what is wrong if something is
 # Of the command line only: a KUBECONFIG that happens to be exported names no cluster that may be broken.
 ifeq ($(origin KUBECONFIG),command line)
 ON_CLUSTER := KUBECONFIG="$(abspath $(KUBECONFIG))" IMAGES="$(abspath $(IMAGES))"
+cluster-ground: setup
 e2e-ground: setup
 else
 ON_CLUSTER := KUBECONFIG="$(CURDIR)/.cache/cluster/kubeconfig" PATH="$(CURDIR)/.cache/cluster/bin:$$PATH" NO_PROXY="10.0.0.0/8,$$NO_PROXY"
 RESTART_API_SERVER := --restart-api-server "$(PY) -m hack.cluster restart kube-apiserver --down-seconds {seconds}"
-e2e-ground: setup  # not by their targets, which would take ARGS
-	@$(PY) -m hack.images
+cluster-ground: setup  # these not by their targets, which would take ARGS
 	@$(PY) -m hack.cluster up
+e2e-ground: cluster-ground
+	@$(PY) -m hack.images
 	@$(PY) -m hack.cluster load .cache/images/*.tar
 endif
 
@@ -71,6 +73,9 @@ cluster-test: setup ## boot, break and take down a second cluster, and see that 
 
 bench-k8s: e2e-ground ## measure on a real Kubernetes and write benchmarks/kubernetes.json
 	@$(ON_CLUSTER) $(PY) tests/e2e/bench $(ARGS)
+
+bench-operator: cluster-ground ## the operator with 5,000 pods that kwok plays, into benchmarks/operator.json; ARGS="--pods 500" for fewer
+	@kwok="$${KWOK:-$$($(PY) -m hack.cluster kwok)}" && $(ON_CLUSTER) $(PY) tests/e2e/bench_operator --kwok "$$kwok" $(ARGS)
 
 MINUTES ?= 5
 chaos: e2e-ground ## MINUTES=60 of random faults under load on a real Kubernetes; then whether all is whole, nothing ran twice

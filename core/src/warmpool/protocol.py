@@ -132,7 +132,7 @@ class Limits:
         return replace(self, **changes)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # `asdict` would copy each value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

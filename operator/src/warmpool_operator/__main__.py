@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 import kopf
+import uvloop
 from aiohttp import web
 from prometheus_client import generate_latest
 from redis.asyncio import Redis
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     work: Callable[[Settings], Coroutine[None, None, int]] = run if options.command == "run" else drain
     try:
-        code = asyncio.run(work(Settings.of_environment()))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            code = runner.run(work(Settings.of_environment()))
     except (WarmpoolError, ApiError) as fault:
         sys.exit(f"warmpool-operator: {fault}")
     sys.exit(code)

@@ -15,7 +15,9 @@ from warmpool.protocol import CLOSED_TCP_PORTS, MOST_TCP_PORTS, Limits
 from warmpool_operator.pool import GROUP, KIND, LIMIT_FIELDS, NETWORK_LABEL, PER_TENANT, PLURAL, SINGLE_USE, VERSION
 
 FILE: Final = Path(__file__).parents[3] / "helm/warmpool/files/crd/sandboxpools.yaml"
-MOST_REPLICAS: Final = 1000
+MOST_REPLICAS: Final = 5000
+"""As many as `make bench-operator` fills a pool with: more has not been seen to work, and every look costs more with
+each pod. Who needs more has several pools."""
 POD_OVERHEAD_BYTES: Final = 96 * 1024 * 1024
 """What a pod needs beyond its program's memory: supervisor, zygote, kernel memory, and the growth between two looks."""
 

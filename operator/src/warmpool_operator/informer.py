@@ -4,13 +4,14 @@ kopf would spend 2 ms on each event of a pod; this spends what parsing its JSON 
 """
 
 import asyncio
-import json
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+import orjson
 
 from warmpool_operator.api import Api, ApiError
 from warmpool_operator.pool import MANAGED_BY, POOL_LABEL, TEMPLATE_LABEL
@@ -146,7 +147,7 @@ class Informer:
         async for line in self._api.lines(self._path, query, SILENCE_SECONDS):
             self.heard_at = time.monotonic()
             try:
-                event = json.loads(line)
+                event = orjson.loads(line)
             except ValueError as fault:
                 raise ApiError(0, "Truncated", f"a line of the watch ends early: {line[:80]!r}") from fault
             item = event["object"]

@@ -6,7 +6,7 @@ from typing import Final
 from warmpool_operator.status import Trouble
 
 PER_SECOND: Final = 50.0
-"""Above what one scheduler and a few kubelets start, below what an API server notices."""
+"""What one scheduler places (its `kube-api-qps` is 50 by default), and below what an API server notices."""
 BURST: Final = 100
 UNPROVEN: Final = 4
 """Pods on their way to ready as long as none of their template has been: an image that does not exist, or a program

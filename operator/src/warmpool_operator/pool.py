@@ -125,7 +125,7 @@ class SandboxPool:
     def max_age_seconds(self) -> float:
         return float(self.spec.get("recycle", {}).get("maxAgeSeconds", 3600))
 
-    @property
+    @cached_property
     def limits(self) -> Limits:
         """Of each execution. Raises ValueError where the schema let pass what protocol.Limits does not."""
         return Limits().lowered({LIMIT_FIELDS[name]: value for name, value in self.spec.get("limits", {}).items()})

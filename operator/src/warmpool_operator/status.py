@@ -194,12 +194,16 @@ class Publisher:
         self._written_at = -math.inf
         self._differs_since: float | None = None
 
+    def rests(self, now: float) -> bool:
+        """Whether nothing is written now, whatever is to be said."""
+        return now - self._written_at < WRITE_SECONDS
+
     def due(self, said: dict[str, Any], now: float) -> bool:
         """Whether `said` should be written now; call `done` once it was."""
         if said == self._published:
             self._differs_since = None
             return False
-        if now - self._written_at < WRITE_SECONDS:
+        if self.rests(now):
             return False
         if _settled(said) != _settled(self._published):
             return True

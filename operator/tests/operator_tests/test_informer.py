@@ -141,6 +141,27 @@ async def test_it_takes_over_what_the_watch_says(server: Server, watched: Callab
     await one.until(lambda: set(one.informer.of_pool("p")) == {"b", "c"})
 
 
+async def test_lines_are_whole_however_they_arrive(server: Server, watched: Callable[[], Watched]) -> None:
+    events = [{"type": "ADDED", "object": body(name, 8)} for name in ("a", "b", "c")]
+    text = b"".join(json.dumps(event).encode() + b"\n" for event in events)
+    seen = asyncio.Event()
+
+    async def in_pieces(response: web.StreamResponse) -> None:
+        cut = text.index(b"\n") + 20
+        await response.write(text[:cut])
+        await seen.wait()
+        await response.write(text[cut:])
+        await asyncio.Event().wait()
+
+    server.watches.append(in_pieces)
+    one = watched()
+    await one.until(lambda: set(one.informer.of_pool("p")) == {"a"})
+    seen.set()
+
+    await one.until(lambda: set(one.informer.of_pool("p")) == {"a", "b", "c"})
+    assert server.lists == 1
+
+
 async def test_a_change_that_no_pool_asks_for_wakes_none(server: Server, watched: Callable[[], Watched]) -> None:
     server.pods = [body("a")]
     annotated = body("a", 8)

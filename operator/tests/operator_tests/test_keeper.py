@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, generate_latest
@@ -213,6 +214,24 @@ async def test_a_template_that_has_served_is_trusted_when_its_pool_grows(
     passed = keeper.passed_at
     await until(lambda: keeper.passed_at > passed + 0.1, "it was looked at again")
     assert len(server.pods) <= 12 + UNPROVEN
+
+
+@pytest.mark.parametrize(
+    ("change", "wakes"),
+    [({"status": {"idle": 1}}, False), ({"generation": 2}, True), ({"deleting": True}, True), ({"uid": "v"}, True)],
+)
+async def test_a_pool_wakes_its_keeper_when_it_is_another_than_it_was(
+    server: ApiServer, registry: Registry, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], wakes: bool
+) -> None:
+    """Its status is what the keeper said of it itself."""
+    pokes: list[bool] = []
+    async with server.running() as api:
+        keeper = Keeper(api, Informer(api, "n", lambda _: None), registry, POOL)
+        monkeypatch.setattr(keeper, "poke", lambda: pokes.append(True))
+
+        keeper.update(replace(POOL, **change))
+
+    assert bool(pokes) == wakes
 
 
 async def test_one_refusal_stands_for_all_the_pods_that_would_have_followed(

@@ -17,15 +17,16 @@ async def written(cluster: Cluster) -> Counter[str]:
     return read(await cluster.metrics())
 
 
-def read(metrics: str) -> Counter[str]:
+def read(metrics: str, counter: str = "apiserver_request_total") -> Counter[str]:
+    """Of a counter that has what it counts in the API server's words."""
     found: Counter[str] = Counter()
     for line in metrics.splitlines():
-        if not line.startswith("apiserver_request_total{"):
+        if not line.startswith(counter + "{"):
             continue
         labels, _, value = line.rpartition(" ")
         named = dict(_LABEL.findall(labels))
         if named["verb"] in VERBS and named["resource"] != "leases":
-            whole = "/".join(part for part in (named["resource"], named["subresource"]) if part)
+            whole = "/".join(part for part in (named["resource"], named.get("subresource")) if part)
             found[f"{named['verb']} {whole}"] += float(value)
     return found
 

@@ -153,7 +153,7 @@ def test_both_namespaces_get_one_pool_key() -> None:
     ("given", "named"),
     [
         ("gateway.replicas=-1", "replicas"),
-        ("pool.replicas=1001", "replicas"),
+        ("pool.replicas=5001", "replicas"),
         ("pool.replica=3", "replica"),
         ("pool.limits.memory=5", "memory"),
         ("pool.limits.processes=0", "processes"),

@@ -148,14 +148,21 @@ class Pools:
             name=name, body={"spec": spec}, _content_type="application/merge-patch+json", **self._where
         )
 
+    async def delete(self, name: str) -> None:
+        """Asks for it; its operator drains it."""
+        with suppress_missing():
+            await self._cluster.custom.delete_namespaced_custom_object(name=name, **self._where)
+
+    async def strike_off(self, name: str) -> None:
+        """Deletes it where no operator is there to drain it. Its pods are left to whoever collects garbage."""
+        await self.delete(name)
+        with suppress_missing():
+            await self.unhold(name)
+
     async def end(self, name: str, seconds: float = 60.0) -> None:
         """Deletes it and waits until it and its pods are gone."""
-        with suppress_missing():
-            await self.delete(name)
+        await self.delete(name)
         await until(lambda: self._is_gone(name), seconds, f"pool {name} is gone")
-
-    async def delete(self, name: str) -> None:
-        await self._cluster.custom.delete_namespaced_custom_object(name=name, **self._where)
 
     async def unhold(self, name: str) -> None:
         """Takes off the finalizer by which an operator holds a deleted pool until its pods are gone."""
