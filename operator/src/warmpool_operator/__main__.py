@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Final
 
 import kopf
-import uvloop
 from aiohttp import web
 from prometheus_client import generate_latest
 from redis.asyncio import Redis
@@ -42,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     work: Callable[[Settings], Coroutine[None, None, int]] = run if options.command == "run" else drain
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(work(Settings.of_environment()))
+        code = asyncio.run(work(Settings.of_environment()))
     except (WarmpoolError, ApiError) as fault:
         sys.exit(f"warmpool-operator: {fault}")
     sys.exit(code)
