@@ -1,6 +1,6 @@
 # Every target sets up what it needs: `make demo` and `make test` work on an empty clone.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean e2e e2e-ground cluster-ground cluster-test bench-k8s bench-operator chaos
+.PHONY: help setup demo up test lint format bench soak reference lock images cluster-up cluster-down cluster-status clean e2e e2e-operator e2e-ground cluster-ground cluster-test bench-k8s bench-operator chaos
 
 PY := .venv/bin/python
 
@@ -65,8 +65,14 @@ e2e-ground: cluster-ground
 	@$(PY) -m hack.cluster load .cache/images/*.tar
 endif
 
+# Minutes of waiting for deaths, outages and silences; they need no release.
+OF_THE_OPERATOR := $(wildcard tests/e2e/test_operator_*.py)
+
 e2e: e2e-ground ## the chart on a real Kubernetes; on another than this machine's: KUBECONFIG=... IMAGES=...
-	@$(ON_CLUSTER) $(PY) -m pytest tests/e2e -o verbosity_assertions=2 $(ARGS)
+	@$(ON_CLUSTER) $(PY) -m pytest tests/e2e $(addprefix --ignore=,$(OF_THE_OPERATOR)) -o verbosity_assertions=2 $(ARGS)
+
+e2e-operator: e2e-ground ## an operator killed, cut off and misled there
+	@$(ON_CLUSTER) $(PY) -m pytest $(OF_THE_OPERATOR) -o verbosity_assertions=2 $(ARGS)
 
 cluster-test: setup ## boot, break and take down a second cluster, and see that nothing of it stays
 	@$(PY) -m pytest hack/cluster/tests/e2e hack/images/tests/e2e $(ARGS)
