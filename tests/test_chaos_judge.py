@@ -150,12 +150,13 @@ def test_a_lease_that_ran_out_is_excused_by_what_happened_to_its_gateway_or_its_
     assert world.wrong == ""
 
 
-def test_a_lease_that_ran_out_is_not_excused_by_what_happened_elsewhere(world: World):
+def test_a_lease_that_ran_out_is_not_excused_by_what_happened_elsewhere_or_later(world: World):
     world.leased("exe_9")
     world.evidence.seen.reasons[POD] = "LeaseExpired"
     world.fault(killed=("warmpool-gateway-7d9f-other",))
-    world.at += 30
+    world.at += 10
     world.fault(redis=True)
+    world.fault(killed=(GATEWAY_POD,))
     assert "exe_9 never gave" in world.wrong
 
 

@@ -146,14 +146,16 @@ def fences_that_do_not_grow(case: Case) -> Iterator[str]:
 
 
 def leases_that_nobody_gave_back(case: Case) -> Iterator[str]:
-    """They ran out; which only those of a killed gateway may, and those whose grant or end Redis lost."""
+    """They ran out; which only those of a killed gateway may, those whose grant was lost on its way, and those whose end
+    was among the last that a killed Redis had not written to its file."""
     last = {lease.pod: lease for lease in case.seen.leases}
     for pod, reason in case.seen.reasons.items():
         lease = last.get(pod)
         if reason != "LeaseExpired" or lease is None:
             continue
-        killed = case.gateway_killed(lease.at - NOTICE_SECONDS, float("inf"), lease.gateway)
-        if not killed and not case.redis_troubled(lease.at - NOTICE_SECONDS, lease.at + HELD_SECONDS):
+        start, end = lease.at - NOTICE_SECONDS, lease.at + HELD_SECONDS
+        killed = case.gateway_killed(start, end, lease.gateway) or case.was_killed("-redis-", start, end)
+        if not killed and not case.redis_troubled(start, lease.at + NOTICE_SECONDS):
             yield f"{lease.execution} never gave {pod} back, and nothing had happened to {lease.gateway}"
 
 
