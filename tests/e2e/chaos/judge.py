@@ -77,6 +77,7 @@ class Case:
         )
 
     def redis_troubled(self, start: float, end: float) -> bool:
+        """Whether Redis was away or cut connections at a moment of that time, or shortly before it."""
         troubles = [(fault.at, fault.end) for fault in self.evidence.faults if fault.redis] + self.seen.away
         return any(first <= end and start <= last + NOTICE_SECONDS for first, last in troubles)
 
@@ -146,8 +147,8 @@ def fences_that_do_not_grow(case: Case) -> Iterator[str]:
 
 
 def leases_that_nobody_gave_back(case: Case) -> Iterator[str]:
-    """They ran out; which only those of a killed gateway may, those whose grant was lost on its way, and those whose end
-    was among the last that a killed Redis had not written to its file."""
+    """They ran out; which only those of a killed gateway may, those whose grant was lost on its way, and those whose
+    end was among the last that a killed Redis had not written to its file."""
     last = {lease.pod: lease for lease in case.seen.leases}
     for pod, reason in case.seen.reasons.items():
         lease = last.get(pod)
@@ -155,7 +156,7 @@ def leases_that_nobody_gave_back(case: Case) -> Iterator[str]:
             continue
         start, end = lease.at - NOTICE_SECONDS, lease.at + HELD_SECONDS
         killed = case.gateway_killed(start, end, lease.gateway) or case.was_killed("-redis-", start, end)
-        if not killed and not case.redis_troubled(start, lease.at + NOTICE_SECONDS):
+        if not killed and not case.redis_troubled(lease.at, lease.at + NOTICE_SECONDS):
             yield f"{lease.execution} never gave {pod} back, and nothing had happened to {lease.gateway}"
 
 
