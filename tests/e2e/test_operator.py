@@ -164,6 +164,7 @@ def explained(*words: str) -> str:
 async def test_why_there_is_no_idle_pod_is_explained_with_the_next_step(
     caller: Caller, pools: Pools, registry: Registry
 ):
+    await pools.until_condition(POOL, "Ready", "True", 20)  # of the spec as it is: statuses follow within seconds
     assert "a caller gets one at once" in explained("explain", POOL, pools.namespace)
     async with changed(pools, registry, {"replicas": 0}, {"replicas": PODS}):
         await until(lambda: has(pools, 0), SETTLE_SECONDS, "the pool is empty")
