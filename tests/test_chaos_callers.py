@@ -21,7 +21,7 @@ async def test_a_program_tells_who_and_when_it_was_and_calls_its_tool_once(
 ):
     callers = Callers(session, {"demo": running.parts.api_key}, random.Random(1))
     for _ in range(2):
-        await callers.call_once()
+        await callers.call_each(1)
     first, second = callers.answers
     assert (first.kind, second.kind, first.tool) == ("ok", "ok", "ok"), callers.answers
     assert first.user is not None
@@ -33,7 +33,7 @@ async def test_a_program_tells_who_and_when_it_was_and_calls_its_tool_once(
 
 async def test_a_caller_that_is_not_served_says_what_it_was_told(caller: Caller, session: aiohttp.ClientSession):
     callers = Callers(session, {"demo": "wp_nobody_nothing"}, random.Random(1))
-    await callers.call_once()
+    await callers.call_each(1)
     assert callers.answers[0].kind == "401 unauthenticated"
     assert callers.answers[0].execution is None
 
@@ -41,7 +41,7 @@ async def test_a_caller_that_is_not_served_says_what_it_was_told(caller: Caller,
 async def test_a_caller_whose_gateway_is_not_there_is_refused():
     async with aiohttp.ClientSession("http://127.0.0.1:1") as nowhere:
         callers = Callers(nowhere, {"demo": "key"}, random.Random(1))
-        await callers.call_once()
+        await callers.call_each(1)
     assert callers.answers[0].kind == "refused"
 
 

@@ -52,13 +52,14 @@ class World:
         self.at += 1
         self.move(pod, PodState.IDLE)
         self.answered(execution, user=user_of(pod), began=self.at - 0.9, done=self.at - 0.1, tool="ok")
+        self.evidence.kept[execution] = [Kept("ok", pod)]
 
     def answered(self, execution: str | None, kind: str = "ok", **more: Any) -> None:
         number = len(self.evidence.answers)
         told = Answer(number=number, sent=self.at - 1, ended=self.at, kind=kind, execution=execution, **more)
         self.evidence.answers.append(told)
         if execution is not None:
-            self.evidence.kept[execution] = [Kept(kind, POD)]
+            self.evidence.kept[execution] = [Kept(kind, None)]
 
     def fault(self, **what: Any) -> None:
         self.evidence.faults.append(Fault(name="a fault", at=self.at, until=self.at, **what))
@@ -121,6 +122,14 @@ def test_a_pod_that_a_lost_redis_knew_and_that_is_leased_again_is_wrong(world: W
     assert f"{POD} could serve before Redis lost all data" in world.wrong
 
 
+def test_of_many_things_that_are_wrong_alike_the_first_ones_are_told_and_the_others_counted(world: World):
+    for number in range(12):
+        world.answered(None, "hung", detail=str(number))
+    told = judge(world.evidence)
+    assert [line.rpartition(" ")[2] for line in told[:-1]] == ["0", "1", "2", "3", "4"]
+    assert told[-1] == "answers that may not be: 7 more"
+
+
 def test_a_pod_made_after_the_loss_of_redis_may_be_leased(world: World):
     world.lose_redis()
     world.registered("default-cccccccc")
@@ -134,10 +143,31 @@ def test_a_fence_that_does_not_grow_is_wrong(world: World):
     assert "got fence 3 after 3" in world.wrong
 
 
-def test_a_lease_that_ran_out_is_wrong(world: World):
+def run_out(world: World, *, seconds: float = 20.0, reason: str = "LeaseExpired") -> None:
+    """The end of a lease that nobody gave back."""
+    world.at += seconds
+    world.move(POD, PodState.RETIRING)
+    world.evidence.seen.reasons[POD] = reason
+
+
+@pytest.mark.parametrize("reason", ["LeaseExpired", "TemplateChanged"])
+def test_a_lease_that_ran_out_is_wrong(world: World, reason: str):
     world.leased("exe_9")
-    world.evidence.seen.reasons[POD] = "LeaseExpired"
+    run_out(world, reason=reason)
     assert f"exe_9 never gave {POD} back" in world.wrong
+
+
+def test_a_lease_of_a_pod_that_was_to_retire_anyway_may_take_as_long_as_a_program(world: World):
+    world.leased("exe_9")
+    run_out(world, seconds=3.0, reason="TemplateChanged")
+    assert world.wrong == ""
+
+
+def test_a_lease_that_may_have_been_given_back_unseen_did_not_run_out(world: World):
+    world.leased("exe_9")
+    world.evidence.seen.away.append((world.at + 4, world.at + 5))
+    run_out(world, reason="TemplateChanged")
+    assert world.wrong == ""
 
 
 @pytest.mark.parametrize("cause", [{"killed": (GATEWAY_POD,)}, {"redis": True}], ids=["gateway", "Redis"])
@@ -146,17 +176,19 @@ def test_a_lease_that_ran_out_is_excused_by_what_happened_to_its_gateway_or_its_
 ):
     world.leased("exe_9")
     world.fault(**cause)
-    world.evidence.seen.reasons[POD] = "LeaseExpired"
+    run_out(world)
     assert world.wrong == ""
 
 
-def test_a_lease_that_ran_out_is_not_excused_by_what_happened_elsewhere_or_later(world: World):
+def test_a_lease_that_ran_out_is_not_excused_by_what_happened_elsewhere_before_or_later(world: World):
+    world.fault(redis=True)
+    world.at += 1
     world.leased("exe_9")
-    world.evidence.seen.reasons[POD] = "LeaseExpired"
     world.fault(killed=("warmpool-gateway-7d9f-other",))
     world.at += 10
     world.fault(redis=True)
     world.fault(killed=(GATEWAY_POD,))
+    run_out(world, seconds=10.0)
     assert "exe_9 never gave" in world.wrong
 
 
@@ -189,6 +221,18 @@ def test_two_programs_at_once_in_two_pods_are_right(world: World):
 
 def test_a_program_that_ran_in_another_pod_than_was_leased_is_wrong(world: World):
     world.change_last(user=user_of("default-cccccccc"))
+    assert "exe_2 ran as user" in world.wrong
+
+
+def test_a_program_ran_where_its_record_says_if_its_last_lease_may_have_been_missed(world: World):
+    world.change_last(user=user_of(OTHER))
+    last = world.evidence.answers[-1]
+    assert f"exe_2 ran as user {user_of(OTHER)}" in world.wrong
+    world.evidence.kept["exe_2"] = [Kept("ok", OTHER)]
+    assert "exe_2 ran as user" in world.wrong, "the lease is of another pod, and nothing was missed"
+    world.evidence.seen.away.append((last.sent, last.sent + 0.1))
+    assert world.wrong == ""
+    world.evidence.kept["exe_2"] = [Kept("ok", POD)]
     assert "exe_2 ran as user" in world.wrong
 
 
@@ -294,6 +338,16 @@ def test_a_record_may_be_missing_where_redis_lost_it(world: World):
     world.evidence.kept["exe_2"] = []
     assert "exe_2 has no record" in world.wrong
     world.evidence.seen.losses.append(world.evidence.answers[-1].ended)
+    assert world.wrong == ""
+
+
+def test_a_record_is_in_redis_for_a_minute_only_where_the_gateway_that_read_it_was_killed(world: World):
+    world.evidence.kept["exe_2"] = []
+    world.at = world.evidence.answers[-1].ended + 60
+    world.evidence.seen.losses.append(world.at)
+    assert "exe_2 has no record" in world.wrong
+    world.at -= 60 + 9  # one that is deleted goes on for some seconds
+    world.fault(killed=(GATEWAY_POD,))
     assert world.wrong == ""
 
 

@@ -15,10 +15,11 @@ from harness.caller import Answer, Caller
 from harness.running import RunningStack
 from harness.waiting import until
 from harness.wholeness import is_running, programs, zygote
+from redis.asyncio import Redis
 
 from warmpool.local.pod import LocalPod
 from warmpool.local.service import Service
-from warmpool.registry import Registry
+from warmpool.registry import PodState, Registry
 
 
 async def under_way(caller: Caller, running: RunningStack, code: str, **more: Any) -> asyncio.Task[dict[str, Any]]:
@@ -67,6 +68,26 @@ async def test_a_redis_that_comes_back_empty_gets_new_pods_and_no_old_one_is_lea
         return len(pods) == running.pods and not pods & before
 
     await until(are_new, 15, "new pods")
+
+
+async def test_pods_that_are_of_age_go_one_after_another(running: RunningStack, registry: Registry, stack_redis: Redis):
+    before = {pod.id for pod in await registry.pods()}
+    await come_of_age(stack_redis, registry.pool, before)
+    fewest = running.pods
+
+    async def are_new() -> bool:
+        nonlocal fewest
+        pods = await registry.pods()
+        idle = {pod.id for pod in pods if pod.state is PodState.IDLE}
+        fewest = min(fewest, len(idle))
+        return len(idle) == running.pods and not idle & before
+
+    await until(are_new, 15, "new pods")
+    assert fewest == running.pods - 1
+
+
+async def come_of_age(redis: Redis, pool: str, pods: Iterable[str]) -> None:
+    assert await redis.zadd(f"warmpool:{{{pool}}}:ages", dict.fromkeys(pods, 0), xx=True, ch=True)
 
 
 async def test_with_redis_away_callers_hear_so_soon_and_what_runs_ends_well(caller: Caller, running: RunningStack):

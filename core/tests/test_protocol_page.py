@@ -28,6 +28,7 @@ from warmpool.protocol import (
     encode_json,
     gateway_proof,
     supervisor_proof,
+    tenant_mark,
 )
 from warmpool_gateway import pods
 from warmpool_sandbox import execution, supervisor
@@ -150,6 +151,8 @@ def test_its_messages_have_the_forms_that_the_code_reads():
     (ready,), (run,), (result,) = (bodies(type) for type in (Message.READY, Message.RUN, Message.RESULT))
     assert ready["limits"] == Limits().as_dict()
     assert Limits().lowered(run["limits"]).wall_seconds == 5
+    assert "of the tenant `acme`" in EXAMPLE
+    assert run["tenant"] == tenant_mark(KEY, "acme")
     assert Outcome.from_message(result).to_json() == encode_json(result)
     (refused,) = bodies(Message.REFUSED)
     assert Refusal(refused["reason"]) is Refusal.BUSY

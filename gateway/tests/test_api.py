@@ -394,6 +394,15 @@ async def test_it_is_degraded_without_tools_for_programs_run(house, pod):
     assert (status, readiness["status"], readiness["checks"]["tools"]) == (200, "degraded", "away")
 
 
+@pytest.mark.parametrize("changes", [{"tools": {"url": "http://127.0.0.1:9"}}])
+async def test_one_that_starts_waits_a_while_for_a_way_to_the_tools(house, pod, monkeypatch):
+    status, problem = await house.ask("GET", "/readyz")
+    assert (status, problem["detail"]) == (503, "Not ready: tools.")
+    monkeypatch.setattr("warmpool_gateway.gateway.ROUTE_SECONDS", 0.0)
+    status, readiness = await house.ask("GET", "/readyz")
+    assert (status, readiness["status"]) == (200, "degraded")
+
+
 async def test_it_is_not_ready_without_redis_and_says_so_to_callers(house, pod, redis_server, monkeypatch, caplog):
     monkeypatch.setattr("warmpool_gateway.queue.AWAY_SECONDS", 0.01)
     redis_server.stop()

@@ -242,6 +242,20 @@ async def test_a_redis_that_falls_silent_is_left_and_its_records_are_written_by_
     assert len(await rows(postgres)) == 2
 
 
+async def test_a_record_that_redis_gave_and_nobody_heard_of_is_written_after_the_fault_and_not_a_minute_later(
+    running, redis, postgres
+):
+    await add(redis, record())
+    await until_empty(redis)
+    async with redis.pipeline(transaction=True) as pipeline:  # as an answer that comes when nobody waits any more
+        pipeline.xadd(STREAM, {"kind": "execution", "record": record()})
+        pipeline.xreadgroup(GROUP, "g1", {STREAM: ">"})
+        await pipeline.execute()
+    await redis.client_kill_filter(_type="normal", skipme=True)
+    await until_empty(redis)
+    assert len(await rows(postgres)) == 2
+
+
 async def test_the_records_of_a_consumer_that_died_are_taken_over(consumer, client, redis, postgres, monkeypatch):
     monkeypatch.setattr(audit, "CLAIM_IDLE_SECONDS", 0.0)
     monkeypatch.setattr(audit, "FORGOTTEN_SECONDS", -1.0)

@@ -119,20 +119,20 @@ async def test_a_pod_that_is_lost_during_a_run_is_a_platform_error_and_retired(h
 
 
 async def test_a_pod_that_is_gone_is_passed_over(house):
-    gone, _ = await house.add_pod("pod-1"), await house.add_pod("pod-2")
+    _, gone = await house.add_pod("pod-1"), await house.add_pod("pod-2")
     await gone.stop()
     _, answer = await house.run()
     assert answer["status"] == "ok"
-    await house.until_states(pod_1=RETIRING, pod_2=IDLE)
+    await house.until_states(pod_1=IDLE, pod_2=RETIRING)
 
 
 @pytest.mark.parametrize("refusal", [Refusal.BUSY, Refusal.STALE_FENCE, Refusal.DRAINING])
 async def test_a_pod_that_refuses_is_passed_over_and_retired(house, refusal):
-    refusing, _ = await house.add_pod("pod-1"), await house.add_pod("pod-2")
+    _, refusing = await house.add_pod("pod-1"), await house.add_pod("pod-2")
     refusing.refuse = refusal
     _, answer = await house.run()
     assert answer["status"] == "ok"
-    await house.until_states(pod_1=RETIRING, pod_2=IDLE)
+    await house.until_states(pod_1=IDLE, pod_2=RETIRING)
 
 
 async def test_a_run_that_is_called_malformed_is_ours_and_the_pods_remain(house, pod):

@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -258,6 +259,15 @@ async def test_a_supervisor_that_ended_between_runs_is_connected_to_anew(connect
     connections.drop("pod-1")
     assert isinstance(await run(connections, supervisor, fence=2), Outcome)
     assert supervisor.connections == 2
+
+
+async def test_a_program_says_whose_it_is_without_a_name(connections, supervisor):
+    for fence, tenant in enumerate(("acme", "globex", "acme"), 1):
+        lease = replace(supervisor.lease("exe_1", fence), tenant=tenant)
+        await connections.run(lease, Program(code="1"), no_tools, asyncio.get_running_loop().create_future())
+    marks = [run["tenant"] for run in supervisor.runs]
+    assert marks[0] == marks[2] != marks[1]
+    assert not any(name in mark for mark in marks for name in ("acme", "globex"))
 
 
 @pytest.mark.parametrize("refusal", list(Refusal))

@@ -233,6 +233,16 @@ def test_a_zygote_serves_program_after_program(own_sandbox):
     assert len(set(others)) == 1
 
 
+def test_a_slot_that_has_rehearsed_serves_as_any(own_sandbox):
+    assert own_sandbox.rehearse()
+    ran = own_sandbox.run("return 6 * 7")
+    assert (ran.outcome.value, ran.outcome.stdout.total_bytes, ran.outcome.clean) == (42, 0, True)
+
+
+def test_a_rehearsal_that_ends_badly_is_told(own_sandbox):
+    assert not own_sandbox.rehearse(stream_total_bytes=1)
+
+
 def test_a_zygote_that_has_served_its_programs_is_replaced(own_sandbox):
     own_sandbox.set(RUNS_PER_ZYGOTE=2)
     seen = zygotes(own_sandbox, 7)[1:]
@@ -277,6 +287,29 @@ def test_each_program_starts_afresh(run):
 
 def test_random_numbers_differ_from_program_to_program(run):
     assert len({run("import random\nrandom.random()").outcome.value for _ in range(5)}) == 5
+
+
+def test_a_program_that_forks_has_done_what_the_library_does_at_a_fork(run):
+    """The zygote's own forks leave it out."""
+    program = """
+    import logging, os, random, threading
+    asked = []
+    os.register_at_fork(before=lambda: asked.append('before'), after_in_parent=lambda: asked.append('after'))
+    read, write = os.pipe()
+    before, enough = random.getstate(), threading.Event()
+    threading.Thread(target=enough.wait).start()
+    with logging._lock:  # else its child could not log
+        pid = os.fork()
+        if pid == 0:
+            logging.getLogger('child').error('logs')
+            told = [random.getstate() != before, threading.active_count()]
+            os.write(write, repr(told).encode())
+            os._exit(0)
+    os.waitpid(pid, 0)
+    enough.set()
+    return [os.read(read, 100).decode(), asked]
+    """
+    assert run(program).outcome.value == ["[True, 1]", ["before", "after"]]
 
 
 ODD_FILES = """

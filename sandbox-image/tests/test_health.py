@@ -2,22 +2,26 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import pytest
-from support.serving import connected, proven
+from support.serving import Serving, connected, proven
 
-from warmpool.protocol import Message
+from warmpool.protocol import READY_PERIOD_SECONDS, Message
 from warmpool_sandbox import health
-from warmpool_sandbox.health import Health, listen
+from warmpool_sandbox.boot import listen, listening
+from warmpool_sandbox.health import Health
 
 
 class Responder:
-    """A health endpoint on a free port, ready or not as the test says."""
+    """A health endpoint on a free port."""
 
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        self.port = 0
+    def __init__(self, port: int = 0) -> None:
+        self.port = port
 
     async def ask(self, request: bytes) -> bytes:
         """All that comes back; empty where it is cut off."""
@@ -35,7 +39,7 @@ class Responder:
 @pytest.fixture
 async def responder() -> AsyncIterator[Responder]:
     made = Responder()
-    server = await Health(lambda: made.reason).serve(listen("127.0.0.1", 0))
+    server = await Health().serve(listen("127.0.0.1", 0))
     made.port = server.sockets[0].getsockname()[1]
     async with server:
         yield made
@@ -50,14 +54,6 @@ async def test_a_process_that_serves_is_alive_and_ready(responder):
         head, _, body = (await responder.ask(get(path))).partition(b"\r\n\r\n")
         assert head.splitlines()[0] == b"HTTP/1.1 200 OK"
         assert body == b"ok"
-
-
-async def test_one_that_drains_is_alive_and_says_in_a_word_why_it_is_not_ready(responder):
-    responder.reason = "draining"
-    assert (await responder.ask(get("/healthz"))).startswith(b"HTTP/1.1 200 ")
-    answer = await responder.ask(get("/readyz"))
-    assert answer.startswith(b"HTTP/1.1 503 ")
-    assert answer.endswith(b"\r\n\r\ndraining")
 
 
 async def test_an_answer_names_nothing_but_the_state(responder):
@@ -99,8 +95,28 @@ async def test_whoever_asks_before_there_is_an_answer_waits_for_it():
     asker.port = listening.getsockname()[1]
     asked = asyncio.create_task(asker.ask(get("/readyz")))
     await asyncio.sleep(0)
-    async with await Health(lambda: None).serve(listening):
+    async with await Health().serve(listening):
         assert (await asked).startswith(b"HTTP/1.1 200 ")
+
+
+def test_it_listens_before_the_rest_is_loaded_where_it_is_told_to():
+    port = free_port("127.0.0.1")
+    with closing(listening(["serve", "--host", "127.0.0.1", "--health-port", str(port)])) as made:
+        assert made.getsockname() == ("127.0.0.1", port)
+        assert listening(["serve", "--host", "127.0.0.1", "--health-port", str(port)]) is None, "it is taken"
+
+
+@pytest.mark.parametrize("arguments", [["probe"], ["serve", "--health-port"], ["--host", "x", "--health-port", "y"]])
+def test_where_it_is_not_told_to_it_does_not_listen_yet(arguments):
+    assert listening(arguments) is None
+
+
+def test_what_is_loaded_before_is_little():
+    """Half of what the supervisor needs takes as long to load as the interpreter to start."""
+    boot = "import warmpool_sandbox.boot; print(sorted(set(sys.modules) - before))"
+    code = f"import sys; sys.path[:0] = {sys.path!r}; before = set(sys.modules); {boot}"
+    loaded = subprocess.run([sys.executable, "-ISc", code], capture_output=True, text=True)
+    assert loaded.stdout == "['_socket', 'warmpool_sandbox', 'warmpool_sandbox.boot']\n", loaded
 
 
 # -- of a whole process
@@ -113,20 +129,38 @@ def free_port(host: str) -> int:
         return int(listener.getsockname()[1])
 
 
-async def test_a_process_told_to_end_is_unready_while_its_program_runs(start):
-    responder = Responder()
-    responder.port = free_port("127.0.0.1")
-    serving = start("--health-port", str(responder.port))
+@pytest.fixture
+async def used(start) -> tuple[Serving, Responder]:
+    """A sandbox of single use whose program has ended."""
+    responder = Responder(free_port("127.0.0.1"))
+    serving = start("--single-use", "--health-port", str(responder.port))
     async with proven(serving) as stream:
-        stream.start("from warmpool_sandbox.tools import call\ncall('a.b', {})", 1, validate=False)
-        call = await stream.message(Message.TOOL_CALL)
-        assert (await responder.ask(get("/readyz"))).startswith(b"HTTP/1.1 200 ")
-        serving.process.terminate()
-        async with asyncio.timeout(5):
-            while not (await responder.ask(get("/readyz"))).endswith(b"draining"):
-                pass
-        stream.send(Message.TOOL_RESULT, {"id": call["id"], "value": 1})
+        stream.start("return 1", 1)
         assert (await stream.message(Message.RESULT))["value"] == 1
+        with pytest.raises(EOFError):
+            await stream.message(Message.RESULT)
+    return serving, responder
+
+
+async def test_one_that_was_used_ends_once_it_was_asked_again_and_no_sooner(used):
+    serving, responder = used
+    assert (await responder.ask(get("/healthz"))).startswith(b"HTTP/1.1 200 ")
+    assert serving.process.poll() is None
+    assert (await responder.ask(get("/readyz"))).startswith(b"HTTP/1.1 200 ")
+    assert await asyncio.to_thread(serving.process.wait, 10) == 0
+
+
+async def test_one_that_was_used_and_is_told_to_end_does_so_unasked(used):
+    serving, _ = used
+    began = time.monotonic()
+    serving.process.terminate()
+    assert await asyncio.to_thread(serving.process.wait, 10) == 0
+    assert time.monotonic() - began < READY_PERIOD_SECONDS
+
+
+async def test_one_that_was_used_and_is_asked_no_more_ends_all_the_same(used):
+    serving, _ = used
+    assert await asyncio.to_thread(serving.process.wait, READY_PERIOD_SECONDS + 10) == 0
 
 
 async def test_it_listens_on_an_address_of_version_6(start):

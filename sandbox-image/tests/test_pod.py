@@ -15,7 +15,7 @@ from support.unprivileged import Home, Place, can_mount
 
 import warmpool_sandbox.__main__ as command
 from warmpool_sandbox import cgroup, probe
-from warmpool_sandbox.execution import Looks, Pod
+from warmpool_sandbox.looks import Looks, Pod
 from warmpool_sandbox.probe import Check, Report
 from warmpool_sandbox.scratch import Scratch
 
@@ -123,9 +123,15 @@ def test_a_pod_is_overfull_by_what_it_holds(group, used, cached, overfull):
     assert pod.overfull_bytes() == overfull * MIB
 
 
-def test_a_pod_that_fills_up_is_looked_at_more_often(group):
-    quiet = Pod(cgroup.MemoryUse(group(used=100 * MIB)), 512 * MIB).seconds_to_next_look()
-    assert Pod(cgroup.MemoryUse(group(used=300 * MIB)), 512 * MIB).seconds_to_next_look() < quiet
+@pytest.mark.parametrize("limit", [128, 512, 2048])
+def test_a_pod_that_fills_up_is_looked_at_more_often_and_before_it_can_be_full(group, limit):
+    seconds = [
+        Pod(cgroup.MemoryUse(group(used=limit * percent // 100 * MIB)), limit * MIB).seconds_to_next_look()
+        for percent in (10, 30, 50, 70)
+    ]
+    assert seconds[0] > seconds[1] > seconds[2] == seconds[3] == 0.005
+    for percent, wait in zip((10, 30), seconds, strict=False):
+        assert limit * percent / 100 + wait * 7 * 1024 < limit
 
 
 # -- a whole pod, made of mounts and process numbers of its own
@@ -229,6 +235,13 @@ def test_as_process_1_it_serves_and_ends_at_once_when_told_to(contain):
     os.kill(supervisor, signal.SIGTERM)
     assert container.process.wait(10) == 0
     assert is_gone(zygote)
+
+
+def test_its_programs_make_way_for_everything_else(contain):
+    container = contain(*SERVE)
+    assert container.process.stdout.readline()
+    (zygote,) = children(container.first())
+    assert (os.getpriority(os.PRIO_PROCESS, zygote), os.sched_getscheduler(zygote)) == (19, os.SCHED_BATCH)
 
 
 def test_as_process_1_it_ends_at_once_also_before_it_serves(contain):

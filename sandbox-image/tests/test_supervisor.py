@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from support.serving import POD, Serving, connected, is_gone, proven, wait_until
@@ -466,14 +467,49 @@ def test_it_says_where_it_listens_in_one_line_of_json(start):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_idle_it_ends_at_once_when_told_to(start, number):
     serving = start()
-    async with proven(serving) as stream:
-        (zygote,) = serving.tree()
-        started = time.monotonic()
-        serving.process.send_signal(number)
-        assert await asyncio.to_thread(serving.process.wait, 10) == 0
-        assert time.monotonic() - started < PROMPT_SECONDS
-        assert await stream.is_closed()
+    (zygote,) = serving.tree()
+    started = time.monotonic()
+    serving.process.send_signal(number)
+    assert await asyncio.to_thread(serving.process.wait, 10) == 0
+    assert time.monotonic() - started < PROMPT_SECONDS
     assert is_gone(zygote)
+
+
+async def test_idle_it_refuses_what_is_on_its_way_before_it_ends(start):
+    serving = start()
+    async with proven(serving) as stream:
+        serving.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(wait_until, lambda: not serving.tree())
+        stream.start("1", 1)
+        assert (await stream.message(Message.REFUSED))["reason"] == "draining"
+        assert await stream.is_closed()
+    assert await asyncio.to_thread(serving.process.wait, 10) == 0
+
+
+async def no_longer_busy(serving) -> dict[str, Any]:
+    """The first refusal for another reason: the signal has arrived."""
+    async with asyncio.timeout(5), proven(serving) as other:
+        while True:
+            other.start("1", 2, execution="next")
+            refused = await other.message(Message.REFUSED)
+            if refused["reason"] != "busy":
+                return refused
+
+
+async def test_busy_it_refuses_what_follows_its_last_result(start):
+    serving = start()
+    async with proven(serving) as stream:
+        stream.start(WAITING_CALL, 1, validate=False)
+        call = await stream.message(Message.TOOL_CALL)
+        serving.process.send_signal(signal.SIGTERM)
+        assert (await no_longer_busy(serving))["reason"] == "draining"
+        stream.send(Message.TOOL_RESULT, {"id": call["id"], "value": "done"})
+        assert (await stream.message(Message.RESULT))["value"] == "done"
+        await asyncio.to_thread(wait_until, lambda: not serving.tree())
+        stream.start("1", 3)
+        assert (await stream.message(Message.REFUSED))["reason"] == "draining"
+        assert await stream.is_closed()
+    assert await asyncio.to_thread(serving.process.wait, 10) == 0
 
 
 async def test_busy_it_refuses_what_is_new_and_ends_after_its_program(start):
@@ -482,13 +518,7 @@ async def test_busy_it_refuses_what_is_new_and_ends_after_its_program(start):
         stream.start(WAITING_CALL, 1, validate=False)
         call = await stream.message(Message.TOOL_CALL)
         serving.process.send_signal(signal.SIGTERM)
-        async with proven(serving) as other:
-            async with asyncio.timeout(5):
-                while True:  # until the signal has arrived
-                    other.start("1", 2, execution="next")
-                    refused = await other.message(Message.REFUSED)
-                    if refused["reason"] != "busy":
-                        break
+        refused = await no_longer_busy(serving)
         assert (refused["execution"], refused["reason"]) == ("next", "draining")
         stream.send(Message.TOOL_RESULT, {"id": call["id"], "value": "done"})
         assert (await stream.message(Message.RESULT))["value"] == "done"
@@ -532,6 +562,31 @@ async def test_one_of_single_use_ends_after_its_program(start):
         assert await stream.is_closed()
         assert await other.is_closed()
     assert await asyncio.to_thread(serving.process.wait, 10) == 0
+
+
+async def test_one_of_a_single_tenant_runs_the_programs_of_its_first_and_of_no_other(start):
+    serving = start("--one-tenant")
+    async with proven(serving) as stream:
+        for tenant, code in (("a", "1"), ("a", "2")):
+            stream.start(code, serving.next_fence(), tenant=tenant)
+            assert (await stream.message(Message.RESULT))["value"] == int(code)
+        stream.start("3", serving.next_fence(), tenant="b")
+        assert (await stream.message(Message.REFUSED))["reason"] == "other_tenant"
+    async with proven(serving) as stream:  # of another gateway
+        stream.start("4", serving.next_fence(), tenant="b")
+        assert (await stream.message(Message.REFUSED))["reason"] == "other_tenant"
+        stream.start("5", serving.next_fence(), tenant="a")
+        assert (await stream.message(Message.RESULT))["value"] == 5
+
+
+@pytest.mark.parametrize("tenant", [None, "", 1])
+async def test_one_of_a_single_tenant_needs_to_know_whose_a_program_is(start, tenant):
+    serving = start("--one-tenant")
+    async with proven(serving) as stream:
+        stream.start("1", serving.next_fence(), tenant=tenant)
+        refused = await stream.message(Message.REFUSED)
+        assert refused["reason"] == "malformed"
+        assert "`tenant`" in refused["message"]
 
 
 async def test_one_of_single_use_is_not_used_up_by_a_program_that_it_refused(start):

@@ -17,7 +17,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from redis.asyncio import Redis
 
 from warmpool.protocol import CLOSED_TCP_PORTS
-from warmpool.registry import Counts, Registry
+from warmpool.registry import Counts, PodState, Registry
 
 COLUMNS = ["NAME", "DESIRED", "READY", "IDLE", "LEASED", "STATUS", "AGE"]
 
@@ -92,6 +92,26 @@ async def test_a_pool_deleted_by_kubectl_leaves_no_pod_and_no_key(pools: Pools, 
 
 async def keys(redis: Redis, name: str) -> list[str]:
     return [key async for key in redis.scan_iter(match=f"warmpool:{{{name}}}:*")]
+
+
+@pytest.mark.timeout(120)
+async def test_pods_that_come_of_age_together_are_replaced_while_the_pool_serves_on(
+    pools: Pools, redis: Redis, spec: Object
+):
+    careful = merged(spec, {"replicas": 3, "strategy": {"maxUnavailable": 0, "maxSurge": 1}})
+    async with pool(pools, "ageing", careful) as name:
+        await until_idle(redis, name, 3)
+        registry = Registry(redis, name)
+        before = {pod.id for pod in await registry.pods()}
+        assert await redis.zadd(f"warmpool:{{{name}}}:ages", dict.fromkeys(before, 0), xx=True, ch=True) == 3
+
+        async def are_new() -> bool:
+            idle = {pod.id for pod in await registry.pods() if pod.state is PodState.IDLE}
+            assert len(idle) >= 3
+            return len(idle) == 3 and not idle & before
+
+        await until(are_new, 60, "new pods")
+        await until_idle(redis, name, 3)
 
 
 @pytest.mark.timeout(120)

@@ -22,7 +22,9 @@ PR_SET_CHILD_SUBREAPER = 36
 def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     grace, command = float(sys.argv[1]), sys.argv[2:]
-    # A group of its own, as a terminal's foreground job is: Ctrl-C goes to all of it.
+    # A group of its own, as a terminal's foreground job is: Ctrl-C goes to all of it, and is not ignored, as it is in
+    # what a script's `&` starts and in all below that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)
     say(process.pid)
     process.wait()

@@ -1,5 +1,6 @@
 """Whether a stack is as it was when it had just started: nothing leased, nothing lost, nothing left behind."""
 
+import asyncio
 from typing import Final
 
 import psutil
@@ -18,8 +19,9 @@ WHOLE_SECONDS: Final = 20.0
 async def assert_whole(running: RunningStack, registry: Registry, redis: Redis, caller: Caller) -> None:
     """Every pod is idle, runs a program, and is idle again; no lease, process or tenant's count is left over."""
     await _until_idle(running, registry)
-    for number in range(running.pods):  # the pod that has been idle longest is next, so each has a turn
-        ran = await caller.run(f"return {number} + 1")
+    # At once, and long enough that each pod gets one.
+    asked = [caller.run(f"import time\ntime.sleep(0.5)\nreturn {number} + 1") for number in range(running.pods)]
+    for number, ran in enumerate(await asyncio.gather(*asked)):
         assert (ran["status"], ran["result"]) == ("ok", number + 1), ran
     await _until_idle(running, registry)
     assert [pod.lease for pod in await registry.pods()] == [None] * running.pods

@@ -21,6 +21,10 @@ from warmpool.settings import Settings
 BACKLOG: Final = 4096
 """Connections that the kernel holds while the loop is busy: a burst of 1,000 must not meet a full list."""
 
+KEEP_ALIVE_SECONDS: Final = 75
+"""For which a connection without requests is kept: longer than proxies and clients keep theirs, a minute as a rule, so
+that no request meets one that is just being closed."""
+
 UNREADY: Final = (
     b'{"type":"urn:warmpool:problem:not_ready","title":"Not ready","status":503,"detail":"The service is stopping."}'
 )
@@ -108,7 +112,7 @@ def serve(name: str, what: str, port: int, make_app: Callable[[Settings], Applic
     config = uvicorn.Config(
         app, host=options.host, port=options.port, backlog=BACKLOG,
         loop="uvloop", http="httptools", access_log=False, log_level="warning",
-        timeout_graceful_shutdown=settings.stop.grace_seconds,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS, timeout_graceful_shutdown=settings.stop.grace_seconds,
     )  # fmt: skip
     # What is loaded by now stays for good: a full collection that walks it stops the loop for 0.1 s, once a second.
     gc.collect()

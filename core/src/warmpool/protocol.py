@@ -39,6 +39,8 @@ no NetworkPolicy keeps a node's own pods from."""
 TCP_BUFFER_BYTES: Final = 256 * 1024
 """The most that one connection of a pod with such a profile may hold of what it sends, and of what it receives. What
 the kernel allows by itself, 36 MB for both, would take twelve connections to fill a program's memory."""
+READY_PERIOD_SECONDS: Final = 3
+"""After which a kubelet asks a pod again whether it is ready. One that ends by itself ends just after it was asked."""
 
 
 class ProtocolError(Exception):
@@ -83,6 +85,7 @@ class Refusal(StrEnum):
     BUSY = "busy"  # one execution at a time, and one is under way
     STALE_FENCE = "stale_fence"  # the fencing number is not newer than the last
     DRAINING = "draining"  # the supervisor is shutting down
+    OTHER_TENANT = "other_tenant"  # it serves one tenant only, and has served another
     MALFORMED = "malformed"  # the RUN message is not of its form
 
 
@@ -322,6 +325,11 @@ def gateway_proof(key: bytes, *, pod: str, supervisor_nonce: str, gateway_nonce:
 def supervisor_proof(key: bytes, *, pod: str, supervisor_nonce: str, gateway_nonce: str) -> str:
     """What a supervisor answers, so that a program never goes to whoever took over a pod's address."""
     return _proof(key, "supervisor", pod, supervisor_nonce, gateway_nonce)
+
+
+def tenant_mark(key: bytes, tenant: str) -> str:
+    """By which a supervisor knows a tenant again and learns nothing of it; its program could read it."""
+    return _proof(key, "tenant", tenant)
 
 
 def same_proof(shown: object, expected: str) -> bool:

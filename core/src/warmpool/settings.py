@@ -119,7 +119,7 @@ class PoolSettings(Group):
     max_executions: int = Field(
         1000, ge=1, description="Executions a pod serves before it is replaced; 1 is single use."
     )
-    max_age_seconds: float = Field(3600.0, gt=0, description="Age at which a pod is replaced once it is idle.")
+    max_age_seconds: float = Field(3600.0, gt=0, description="Age at which a pod is replaced, one after another.")
     limits: Limits = Field(default_factory=Limits, description="Of each execution; a request may lower them.")
     tcp_ports: tuple[int, ...] = Field((), description="What its sandboxes let programs connect to; the model is told.")
 

@@ -77,15 +77,14 @@ class Model:
         return micros(self.now - entry.pod.seen_at) >= micros(HEARTBEAT)
 
     def worn_out(self, entry):
-        if micros(self.now - entry.pod.registered_at) >= micros(entry.max_age):
-            return "MaxAge"
         return "MaxExecutions" if entry.pod.executions >= entry.max_executions else None
 
     def acquire(self, execution, tenant, gateway, hold, quota):
         if self.held(tenant) >= quota:
             return "quota"
         idle = [entry for entry in self.in_state(PodState.IDLE) if entry.bound in (None, tenant)]
-        for entry in sorted(idle, key=lambda entry: (entry.bound is None, entry.since, entry.pod.id)):
+        order = sorted(idle, key=lambda entry: (entry.bound is not None, entry.since, entry.pod.id), reverse=True)
+        for entry in order:
             reason = "HeartbeatLost" if self.silent(entry) else self.worn_out(entry)
             if reason is None:
                 return self.lease(entry.pod, execution, tenant, gateway, hold)
@@ -157,6 +156,11 @@ class Model:
             if pod.state is PodState.LEASED:
                 self.change(pod.id, reason=pod.reason or "HeartbeatLost")
         return expired + idle
+
+    def aged(self):
+        serving = self.in_state(PodState.IDLE, PodState.LEASED)
+        ends = {entry.pod.id: later(entry.pod.registered_at, entry.max_age) for entry in serving}
+        return [id for _, id in sorted((end, id) for id, end in ends.items() if end <= self.now)]
 
     def lose(self):
         self.entries.clear()

@@ -1,8 +1,9 @@
 """What gateways have counted comes to whoever owns the pods."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
-from warmpool.registry import Demand
+from warmpool.registry import Demand, Registry, connect
 
 SECONDS = 10
 """Long enough for any push; only a failing test waits it out."""
@@ -40,7 +41,7 @@ async def test_whoever_owns_the_pods_hears_of_losses_and_of_callers_that_wait(po
     async with pool.registry.changes() as changes:
         await pool.registry.release(lease, clean=False)
         await heard(changes)
-        await pool.registry.retire("p2", "ScaledDown")
+        await pool.registry.retire("p1", "ScaledDown")
         await heard(changes)
         await pool.registry.report_demand("g1", Demand(waiting=1))
         await heard(changes)
@@ -60,3 +61,14 @@ async def test_nobody_is_told_of_what_needs_no_pod(pool):
         await pool.redis.ping()
         assert not waiting.done()
         waiting.cancel()
+
+
+async def test_as_many_may_listen_as_were_told_of_and_commands_go_on(redis_url):
+    client = connect(redis_url, timeout_seconds=1, subscriptions=100)
+    try:
+        async with AsyncExitStack() as exits:
+            for number in range(100):
+                await exits.enter_async_context(Registry(client, f"p{number}").changes())
+            await asyncio.gather(*(Registry(client, f"p{number}").counts() for number in range(100)))
+    finally:
+        await client.aclose()

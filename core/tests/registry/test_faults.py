@@ -24,6 +24,7 @@ CALLS = {
     "retiring": lambda registry, lease: registry.retiring(),
     "pods": lambda registry, lease: registry.pods(),
     "unseen": lambda registry, lease: registry.unseen(1),
+    "next_up": lambda registry, lease: registry.next_up(1),
     "counts": lambda registry, lease: registry.counts(),
 }
 

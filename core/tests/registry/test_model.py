@@ -220,6 +220,10 @@ class RegistryMachine(RuleBasedStateMachine):
         }
 
     @invariant()
+    def those_that_reached_their_age_are_as_in_the_model(self):
+        assert self.run(self.registry.aged()) == self.model.aged()
+
+    @invariant()
     def the_tenants_counts_are_those_of_the_leases(self):
         tenants = self.run(self.redis.hgetall("warmpool:{main}:tenants"))
         assert {tenant: int(held) for tenant, held in tenants.items()} == self.model.tenants()

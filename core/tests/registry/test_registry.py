@@ -20,11 +20,21 @@ async def test_an_empty_pool_gives_no_lease(pool):
     assert await pool.acquire() is NoPod.EMPTY
 
 
-async def test_the_pod_that_has_been_idle_longest_is_leased_first(pool):
+async def test_the_pod_that_became_idle_last_is_leased_first(pool):
     for pod in ("p3", "p1", "p2"):
         await pool.add(pod)
         pool.clock.advance(0.000001)
-    assert [(await pool.lease()).pod for _ in range(3)] == ["p3", "p1", "p2"]
+    assert [(await pool.lease()).pod for _ in range(3)] == ["p2", "p1", "p3"]
+
+
+async def test_callers_one_after_another_share_a_pod_and_leave_the_others_unused(pool):
+    await pool.add("p1", "p2")
+    for _ in range(3):
+        pool.clock.advance(1)
+        lease = await pool.lease()
+        assert lease.pod == "p2"
+        await pool.registry.release(lease, clean=True)
+    assert (await pool.pod("p1")).executions == 0
 
 
 async def test_a_clean_release_makes_the_pod_idle_again(pool):
@@ -65,28 +75,29 @@ async def test_a_pod_retires_at_the_release_of_its_last_execution(pool):
     assert (await pool.pod("p1")).reason == Retirement.MAX_EXECUTIONS
 
 
-async def test_a_pod_past_its_age_is_retired_instead_of_leased(pool):
-    await pool.add("old", max_age_seconds=40)
-    await pool.keep_alive(39)
-    await pool.add("young")
-    await pool.keep_alive(1)
-    assert (await pool.lease()).pod == "young"
-    assert (await pool.pod("old")).reason == Retirement.MAX_AGE
-
-
-async def test_a_pod_past_its_age_retires_at_its_release(pool):
-    await pool.add("p1", max_age_seconds=20)
-    lease = await pool.lease()
-    await pool.keep_alive(20)
-    assert await pool.registry.release(lease, clean=True) is Released.RETIRED
-    assert (await pool.pod("p1")).reason == Retirement.MAX_AGE
+async def test_pods_past_their_age_are_told_of_oldest_first_and_serve_on_until_their_owner_retires_them(pool):
+    await pool.add("p1", max_age_seconds=40)
+    await pool.add("p2", max_age_seconds=39)
+    await pool.keep_alive(38.999999)
+    assert await pool.registry.aged() == []
+    await pool.keep_alive(1.000001)
+    await pool.add("p3", max_age_seconds=40)
+    assert await pool.registry.aged() == ["p2", "p1"]
+    leases = [await pool.lease() for _ in range(3)]
+    assert await pool.registry.aged() == ["p2", "p1"]
+    assert [await pool.registry.release(lease, clean=True) for lease in leases] == [Released.IDLE] * 3
+    await pool.registry.retire("p2", "MaxAge")
+    await pool.registry.remove("p1")
+    assert await pool.registry.aged() == []
 
 
 async def test_a_silent_pod_is_retired_instead_of_leased(pool):
-    await pool.add("silent")
-    pool.clock.advance(1)
     await pool.add("alive")
-    pool.clock.advance(14)
+    pool.clock.advance(1)
+    await pool.add("silent")
+    pool.clock.advance(14.9)
+    await pool.registry.heartbeat(["alive"])
+    pool.clock.advance(0.1)
     assert (await pool.lease()).pod == "alive"
     assert (await pool.pod("silent")).reason == Retirement.HEARTBEAT_LOST
 
@@ -101,9 +112,12 @@ async def test_a_clean_release_is_a_sign_of_life(pool):
 
 
 async def test_one_acquire_passes_over_more_silent_pods_than_one_script_looks_at(pool):
-    await pool.add(*(f"silent-{i}" for i in range(40)))
-    pool.clock.advance(15)
     await pool.add("alive")
+    pool.clock.advance(0.1)
+    await pool.add(*(f"silent-{i}" for i in range(40)))
+    pool.clock.advance(14)
+    await pool.registry.heartbeat(["alive"])
+    pool.clock.advance(1)
     assert (await pool.lease()).pod == "alive"
     assert len(await pool.registry.retiring()) == 40
 
@@ -189,8 +203,8 @@ async def test_a_heartbeat_names_the_pods_that_the_registry_does_not_know(pool):
 
 
 async def test_idle_pods_that_nobody_saw_for_a_while_are_found_those_seen_last_first(pool):
-    await pool.add("busy", "first")
-    assert (await pool.lease()).pod == "busy"
+    await pool.add("first", "then busy")
+    assert (await pool.lease()).pod == "then busy"
     pool.clock.advance(1)
     await pool.add("second")
     pool.clock.advance(5)
@@ -208,13 +222,14 @@ async def test_a_heartbeat_of_many_pods_goes_in_portions(pool):
 async def test_an_idle_pod_retires_at_once_and_a_leased_one_at_its_release(pool):
     await pool.add("p1", "p2")
     lease = await pool.lease()
+    assert lease.pod == "p2"
     assert await pool.registry.retire("p1", "ScaledDown")
     assert await pool.registry.retire("p2", "ScaledDown")
-    assert await pool.registry.retiring() == ["p2"]
+    assert await pool.registry.retiring() == ["p1"]
     pool.clock.advance(1)
-    assert (await pool.pod("p1")).reason == "ScaledDown"
+    assert (await pool.pod("p2")).reason == "ScaledDown"
     assert await pool.registry.release(lease, clean=True) is Released.RETIRED
-    assert await pool.registry.retiring() == ["p2", "p1"]
+    assert await pool.registry.retiring() == ["p1", "p2"]
 
 
 async def test_retiring_twice_keeps_the_first_reason(pool):
@@ -256,7 +271,9 @@ async def test_a_removed_pod_is_forgotten_in_the_end(pool):
 
 
 async def test_the_reaper_retires_expired_leases_and_silent_pods(pool):
-    await pool.add("leased", "silent")
+    await pool.add("silent")
+    pool.clock.advance(0.1)
+    await pool.add("leased")
     await pool.lease("acme")
     await pool.registry.announce("stuck")
     pool.clock.advance(15)
@@ -296,8 +313,8 @@ async def test_the_reaper_marks_more_silent_leased_pods_than_one_script_looks_at
 async def test_counts_are_by_state(pool):
     await pool.add("p1", "p2", "p3", "p4")
     await pool.registry.announce("p5")
-    await pool.lease()
-    await pool.registry.retire("p4", "ScaledDown")
+    assert (await pool.lease()).pod == "p4"
+    await pool.registry.retire("p1", "ScaledDown")
     assert await pool.registry.counts() == Counts(warming=1, idle=2, leased=1, retiring=1)
 
 
@@ -382,7 +399,7 @@ async def test_of_two_that_believe_to_own_the_pods_the_one_that_took_over_last_i
     await pool.add("p1")
     await new.take_over()
     for step in (old.announce("p2"), old.retire("p1", "ScaledDown"), old.remove("p1"),
-                 old.register("p1", "a", max_executions=1, max_age_seconds=1)):  # fmt: skip
+                 old.register("p1", "a", max_executions=1, max_age_seconds=1), old.destroy()):  # fmt: skip
         with pytest.raises(Superseded):
             await step
     assert await new.announce("p2")

@@ -15,8 +15,6 @@ from warmpool_gateway.keys import Caller
 from warmpool_gateway.problems import CLIENT_GONE, MEDIA_TYPE, problem
 from warmpool_gateway.schemas import ExecutionBody, ExecutionView, Health, PageQuery, PageView, Readiness, RecordedView
 
-NEEDED: Final = ("redis", "keys")
-
 Responses = dict[int | str, dict[str, Any]]
 
 router = APIRouter()
@@ -110,17 +108,16 @@ async def alive(request: Request) -> Response:
 @router.get(
     "/readyz",
     summary="Can it take requests?",
-    description="Ready needs Redis and the API keys, read once. Without a sandbox, the tool server or Postgres it is"
-    " `degraded`: callers are served, wait, or are told why not. Were that unready, one of them away would take every"
-    " gateway out of service.",
+    description="Ready needs Redis and the API keys, read once, and for the first 30 s a way to the tool server."
+    " Without a sandbox, the tool server or Postgres it is `degraded` then: callers are served, wait, or are told why"
+    " not. Were that unready, one of them away would take every gateway out of service.",
     tags=["service"],
     response_model=None,
     responses={200: {"model": Readiness}, **problems(503)},
 )
 async def ready(request: Request) -> Response:
     checks = await gateway_of(request).checks()
-    missing = [name for name in NEEDED if checks[name] != "ok"]
-    if missing:
+    if missing := gateway_of(request).missing(checks):
         detail = f"Not ready: {', '.join(missing)}."
         return problem(503, "Not ready", detail, name="not_ready", fields={"checks": checks}, retry=1.0)
     status = "ready" if set(checks.values()) == {"ok"} else "degraded"

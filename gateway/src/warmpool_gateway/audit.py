@@ -94,6 +94,8 @@ class AuditConsumer:
         self._settings = settings
         self._name = name
         self._clock = clock
+        self._under_way = False
+        """A move was begun and has not ended: it may have broken off with records delivered and not written."""
         self._hurry = asyncio.Event()
         self._wrote = asyncio.Event()
 
@@ -151,16 +153,19 @@ class AuditConsumer:
 
     async def _move(self) -> None:
         """Waits for records, gives others a moment to join them, and writes them together."""
+        while self._under_way and (left := await self._read("0")):
+            await self._write(left)
+        self._under_way = True
         entries = await self._read(">", block=BLOCK_SECONDS)
-        if not entries:
-            return
-        if len(entries) < self._settings.batch:
+        if entries and len(entries) < self._settings.batch:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.linger_seconds):
                     await self._hurry.wait()
             entries += await self._read(">", most=self._settings.batch - len(entries))
-        self._hurry.clear()
-        await self._write(entries)
+        if entries:
+            self._hurry.clear()
+            await self._write(entries)
+        self._under_way = False
 
     async def _read(self, after: str, *, block: float | None = None, most: int | None = None) -> list[Entry]:
         milliseconds = None if block is None else round(block * 1000)

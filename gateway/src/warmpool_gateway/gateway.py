@@ -7,9 +7,10 @@ import asyncio
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import psycopg
@@ -24,6 +25,7 @@ from warmpool_gateway import metrics
 from warmpool_gateway.audit import AuditConsumer
 from warmpool_gateway.executions import Executor
 from warmpool_gateway.heartbeats import Heartbeats
+from warmpool_gateway.introductions import Introductions
 from warmpool_gateway.keys import KeyRing
 from warmpool_gateway.pods import PodConnections
 from warmpool_gateway.queue import PoolQueue
@@ -35,6 +37,10 @@ from warmpool_gateway.tools import ToolServer
 SETTLE_SECONDS: Final = 1.0  # at the end, for leases and records that Redis did not take at once
 DRAIN_SECONDS: Final = 2.0  # at the end, for records that are in Redis and not in Postgres
 POSTGRES_CHECK_SECONDS: Final = 1.0
+NEEDED: Final = ("redis", "keys")
+ROUTE_SECONDS: Final = 30.0
+"""For which a gateway that starts may have no way to the tool server: network policies know a new pod some seconds
+late, 20 in a cluster whose API server was just away. The others serve meanwhile."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +73,7 @@ class Gateway:
     executor: Executor
     store: ExecutionStore
     background: tuple[asyncio.Task[None], ...]
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def alive(self) -> bool:
@@ -80,6 +87,12 @@ class Gateway:
         )
         keys = "ok" if self.keys.loaded else "not loaded"
         return {"redis": redis, "pods": pods, "tools": tools, "keys": keys, "postgres": postgres}
+
+    def missing(self, checks: Mapping[str, str]) -> list[str]:
+        """Names of those without which it takes no requests."""
+        may_be_cut_off = not self.tools.reached and time.monotonic() - self.started < ROUTE_SECONDS
+        needed = (*NEEDED, "tools") if may_be_cut_off else NEEDED
+        return [name for name in needed if checks[name] != "ok"]
 
     def observe(self) -> None:
         """Brings the gauges up to date."""
@@ -136,7 +149,7 @@ async def open_gateway(settings: Settings, secret: Secrets) -> AsyncIterator[Gat
         registry = Registry(redis, settings.pool.name, heartbeat_seconds=settings.pool.heartbeat_seconds)
         queue = PoolQueue(registry, settings.queue, gateway=name)
         heartbeats = Heartbeats(registry, pods, settings.pool.heartbeat_seconds)
-        works = (audit.run(), keys.run(), queue.run(), heartbeats.run())
+        works = (audit.run(), keys.run(), queue.run(), heartbeats.run(), Introductions(registry, pods).run())
         background = tuple(asyncio.create_task(_kept_up(work)) for work in works)
         exits.push_async_callback(_end, background)
         exits.push_async_callback(queue.aclose)

@@ -30,6 +30,7 @@ from warmpool.protocol import (
     is_deep,
     same_proof,
     supervisor_proof,
+    tenant_mark,
 )
 from warmpool.registry import Lease
 from warmpool_gateway.encoding import Json, json_bytes
@@ -125,7 +126,7 @@ class PodStream(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     async def run(
-        self, execution: str, fence: int, program: Program, call_tool: CallTool, gone: asyncio.Future[None]
+        self, lease: Lease, program: Program, call_tool: CallTool, gone: asyncio.Future[None]
     ) -> Outcome | NotStarted:
         """Runs one program. Once `gone` is done the program is cancelled, and its result still comes back.
 
@@ -133,8 +134,8 @@ class PodStream(asyncio.Protocol):
         """
         if self.phase is not Phase.IDLE:
             return NotStarted(reason=Refusal.BUSY, message=f"the stream to {self.pod} is {self.phase}")
-        loop = asyncio.get_running_loop()
-        message = _run_message(execution, fence, program)
+        loop, execution = asyncio.get_running_loop(), lease.execution
+        message = _run_message(lease, tenant_mark(self._key, lease.tenant), program)
         self._run = run = _Run(execution, call_tool, loop.create_future())
         self.phase = Phase.RUNNING
         silent = PlatformError("The sandbox did not answer in time.", pod=self.pod, execution=execution)
@@ -311,7 +312,11 @@ class PodConnections:
             self._remember(lease.pod, lease.address, stream)
         if gone.done():
             return NotStarted(reason="cancelled", message="the caller went away")
-        return await stream.run(lease.execution, lease.fence, program, call_tool, gone)
+        return await stream.run(lease, program, call_tool, gone)
+
+    def knows(self, pod: str, address: str) -> bool:
+        """Whether a stream to it is open."""
+        return self._streams.get(pod, ("", None))[0] == address
 
     async def greet(self, pod: str, address: str) -> bool:
         """Whether this pod answers at this address now: by a new handshake, whatever stream to it is open."""
@@ -385,10 +390,11 @@ def _fail(future: asyncio.Future[Any], fault: Exception) -> None:
         future.exception()  # counts as seen: nobody may be left to look
 
 
-def _run_message(execution: str, fence: int, program: Program) -> bytes:
+def _run_message(lease: Lease, tenant: str, program: Program) -> bytes:
     body = {
-        "execution": execution,
-        "fence": fence,
+        "execution": lease.execution,
+        "fence": lease.fence,
+        "tenant": tenant,
         "code": program.code,
         "context": Json(program.context),
         "limits": dict(program.limits),

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 import aiohttp
 import orjson
 
+from warmpool import http_service
 from warmpool.errors import ToolFailed
 from warmpool.settings import ToolSettings
 from warmpool_gateway.encoding import json_bytes
@@ -25,7 +26,9 @@ RECONNECT_SECONDS: Final = 2.0
 """For which a call tries to connect again: a tool server is restarted, or the network has not let a new gateway through
 yet. Only the first call does: where the server is known to be away, programs are told at once."""
 RECONNECT_PAUSE_SECONDS: Final = 0.1
-KEEP_ALIVE_SECONDS: Final = 3.0  # less than the 5 s after which uvicorn closes: a call on a closed one is lost
+KEEP_ALIVE_SECONDS: Final = http_service.KEEP_ALIVE_SECONDS - 15
+"""Less than the tool server's: a call on a connection that it has closed is lost. Long all the same: the network may
+let a gateway that ends make no new connections, and it still serves those who came before."""
 CONNECTIONS: Final = 256  # of a gateway, a call each: what one process of the tool server should have before it
 CONNECTIONS_OF_A_TENANT: Final = 64
 """Eight programs' worth, at the eight calls that a sandbox may have open. A tenant's further calls wait their turn
@@ -51,6 +54,8 @@ class ToolServer:
     """The tool server, over connections that are kept. Make it inside the running loop."""
 
     def __init__(self, settings: ToolSettings) -> None:
+        self.reached = False
+        """Whether it has ever answered when it was asked for its health, whatever it said."""
         self._timeout = settings.timeout_seconds
         self._session = aiohttp.ClientSession(
             base_url=settings.url.rstrip("/") + "/",
@@ -105,6 +110,7 @@ class ToolServer:
         timeout = aiohttp.ClientTimeout(total=HEALTH_SECONDS)
         try:
             async with self._session.get("readyz", timeout=timeout) as response:
+                self.reached = True
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False

@@ -30,6 +30,8 @@ STUCK_SECONDS: Final = 120.0
 DRAIN_SECONDS: Final = 150.0
 DRAIN_POLL_SECONDS: Final = 0.5
 LOST_THE_LEASE: Final = 4
+MOST_POOLS: Final = 1000
+"""Each listens to its registry on a connection of its own. Beyond them commands would wait for one that never comes."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 async def run(chosen: Settings) -> int:
     """Waits until it leads, then acts until SIGTERM or until it leads no more."""
     api, lease_api = await Api.connect(), await Api.connect()
-    redis = connect(chosen.redis.url, timeout_seconds=chosen.redis.timeout_seconds)
+    redis = connect(chosen.redis.url, timeout_seconds=chosen.redis.timeout_seconds, subscriptions=MOST_POOLS)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,7 +15,7 @@ from warmpool_operator.manifest import PORT, pod_manifest
 from warmpool_operator.observe import Expectations
 from warmpool_operator.pace import Pace
 from warmpool_operator.plan import Action, Create, Delete, Forget, Reason, Register, Retire
-from warmpool_operator.pool import SandboxPool
+from warmpool_operator.pool import PER_TENANT, SINGLE_USE, SandboxPool
 from warmpool_operator.status import Trouble
 
 AT_ONCE: Final = 16
@@ -73,9 +73,11 @@ class Actor:
                 self._expectations.unsure.discard(name)  # the watch will show it
 
     async def _register(self, pool: SandboxPool, pod: Pod) -> None:
+        """By the stricter of the mode that it was made for, which it keeps to by itself, and the pool's present one."""
+        modes = (pod.mode, pool.mode)
         if await self._registry.register(
-            pod.name, _address(pod.ip), max_executions=pool.max_executions,
-            max_age_seconds=pool.max_age_seconds, per_tenant=pool.per_tenant,
+            pod.name, _address(pod.ip), max_executions=1 if SINGLE_USE in modes else pool.max_executions,
+            max_age_seconds=pool.max_age_seconds, per_tenant=PER_TENANT in modes,
         ) and pod.template == pool.template_hash:  # fmt: skip
             self.pace.served()
 
@@ -119,12 +121,15 @@ class Actor:
             self.pace.refused(refusal(fault), self._clock())
             await self._registry.remove(name)
             return False
-        self.pace.taken()
+        self.pace.taken(self._clock())
         metrics.created.labels(pool=pool.name).inc()
         return True
 
     async def _delete(self, pool: SandboxPool, action: Delete) -> None:
-        pod, options = action.pod, {"preconditions": {"uid": action.pod.uid}}
+        pod = action.pod
+        options: dict[str, Any] = {"preconditions": {"uid": pod.uid}}
+        if pod.dead:  # else the API server waits for the kubelet to say so, which takes a write more
+            options["gracePeriodSeconds"] = 0
         try:
             await self._api.call("DELETE", f"{self._path(pool)}/{pod.name}", options)
         except ApiError as fault:

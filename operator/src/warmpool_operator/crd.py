@@ -154,7 +154,9 @@ def _spec() -> dict[str, Any]:
                 "When a pod is replaced though it is clean.",
                 {
                     "maxExecutions": _integer("Executions a pod serves; 1 is single use.", default=1000, minimum=1),
-                    "maxAgeSeconds": _integer("Age at which an idle pod is replaced.", default=3600, minimum=1),
+                    "maxAgeSeconds": _integer(
+                        "Age at which a pod is replaced, as by a new template.", default=3600, minimum=1
+                    ),
                     "mode": _text(
                         "`reuse`: a pod that is verified clean serves anyone. `tenant`: it serves its first tenant "
                         "only. `single-use`: one execution, whatever maxExecutions says.",

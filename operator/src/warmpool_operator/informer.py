@@ -14,14 +14,15 @@ from typing import Any, Final
 import orjson
 
 from warmpool_operator.api import Api, ApiError
-from warmpool_operator.pool import MANAGED_BY, POOL_LABEL, TEMPLATE_LABEL
+from warmpool_operator.pool import MANAGED_BY, MODE_LABEL, POOL_LABEL, TEMPLATE_LABEL
 
 CHUNK: Final = 500
 WATCH_SECONDS: Final = 300
 SILENCE_SECONDS: Final = 75.0
 """A bookmark comes about once a minute; a watch that says less is dead, though its connection may not know."""
 UNSCHEDULABLE: Final = "Unschedulable"
-EXIT_0: Final = "Exit0"
+_EXIT: Final = "Exit"
+EXIT_0: Final = f"{_EXIT}0"
 BACK_OFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,10 @@ class Pod:
     ready: bool
     ip: str
     deleting: bool
+    node: str = ""
+    """Empty until the scheduler has found one."""
+    mode: str = ""
+    """Of `recycle.mode`, the one that it was made for."""
     created: str = ""
     """RFC 3339 in UTC: sorts by time."""
     trouble: str | None = None
@@ -47,7 +52,8 @@ class Pod:
 
     @property
     def dead(self) -> bool:
-        return self.phase in ("Failed", "Succeeded")
+        """Whether its one container has ended, which never starts again. The phase says so a second later."""
+        return self.phase in ("Failed", "Succeeded") or (self.trouble or "").startswith(_EXIT)
 
     @classmethod
     def from_object(cls, pod: Mapping[str, Any]) -> "Pod":
@@ -60,10 +66,12 @@ class Pod:
             uid=meta["uid"],
             pool=labels.get(POOL_LABEL, ""),
             template=labels.get(TEMPLATE_LABEL, ""),
+            mode=labels.get(MODE_LABEL, ""),
             phase=status.get("phase", "Pending"),
             ready=conditions.get("Ready", {}).get("status") == "True",
             ip=status.get("podIP", ""),
             deleting="deletionTimestamp" in meta,
+            node=pod.get("spec", {}).get("nodeName", ""),
             created=meta.get("creationTimestamp", ""),
             trouble=trouble,
             message=message,
@@ -75,7 +83,7 @@ def _trouble(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> tuple[
         state = container.get("state", {})
         ended, waiting = state.get("terminated"), state.get("waiting")
         if ended is not None:
-            return f"Exit{ended.get('exitCode', '')}", ended.get("message", ended.get("reason", ""))
+            return f"{_EXIT}{ended.get('exitCode', '')}", ended.get("message", ended.get("reason", ""))
         if waiting is not None and waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
             return waiting["reason"], waiting.get("message", "")
     scheduled = conditions.get("PodScheduled", {})

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -15,7 +15,7 @@ from warmpool_operator.act import Actor
 from warmpool_operator.api import Api
 from warmpool_operator.demand import FORGOTTEN_SECONDS, Load, Meter, Size
 from warmpool_operator.informer import EXIT_0, Informer, Pod
-from warmpool_operator.observe import Endings, Expectations, Observed
+from warmpool_operator.observe import Endings, Expectations, Losses, Observed, Unused
 from warmpool_operator.pace import Pace
 from warmpool_operator.plan import Desired, plan
 from warmpool_operator.pool import SandboxPool
@@ -55,6 +55,8 @@ class Keeper:
         self._dirty = asyncio.Event()
         self._expectations = Expectations()
         self._endings = Endings()
+        self._losses = Losses()
+        self._unused = Unused()
         self._actor = Actor(api, registry, self._expectations, clock)
         self._speaker = Speaker(api, clock)
         self._meter = Meter()
@@ -63,6 +65,7 @@ class Keeper:
         self._failed: set[str] = set()
         """Uids of pods whose end has been counted."""
         self._floor: Trouble | None = None
+        self._aged: frozenset[str] = frozenset()
         self._beat_at = -HEARTBEAT_SECONDS
         self._drains_until: float | None = None
 
@@ -126,6 +129,8 @@ class Keeper:
         try:
             if not self._took_over:
                 await self._registry.take_over()
+                if not self._leads():
+                    return None  # it slept over the loss of its Lease: what it knows of the cluster is old
                 self._took_over = True
             standings = await self._registry.standings()
             await self._beat(standings)
@@ -140,12 +145,15 @@ class Keeper:
     async def _work(
         self, pods: Mapping[str, Pod], standings: Mapping[str, Standing], load: Load, why: Trouble | None, now: float
     ) -> None:
-        pace, failing = self._actor.pace, why is not None and why.reason in TEMPLATE_AT_FAULT
+        failing = why is not None and why.reason in TEMPLATE_AT_FAULT
         observed = Observed(
             pods=list(pods.values()), registry=standings, waiting=load.waiting, failing=failing,
             expected=self._expectations.made, deleted=self._expectations.deleted,
             ending=self._endings.see(standings, now) if self.pool.single_use else frozenset(),
-            may_create=0 if self._expectations.unsure else pace.may_create(self._on_their_way(pods.values()), now),
+            aged=self._aged,
+            lost=self._losses.see(pods.values(), now),
+            unused=self._unused.see(standings, now) if self.pool.per_tenant else frozenset(),
+            may_create=0 if self._expectations.unsure else self._may_create(pods.values(), now),
         )  # fmt: skip
         autoscale = self.pool.autoscale
         desired = Desired(
@@ -175,6 +183,7 @@ class Keeper:
         await self._registry.heartbeat(ready + starting)
         self._beat_at = self._clock()
         await self._registry.reap()
+        self._aged = frozenset(await self._registry.aged())
 
     async def _counts(self) -> Counts | None:
         if self.gone.is_set():
@@ -208,10 +217,10 @@ class Keeper:
     def _is_current(self, pod: Pod) -> bool:
         return pod.template == self.pool.template_hash
 
-    def _on_their_way(self, pods: Iterable[Pod]) -> int:
-        """Pods of the present template that are not ready yet."""
+    def _may_create(self, pods: Collection[Pod], now: float) -> int:
         started = [pod for pod in pods if self._is_current(pod) and not (pod.ready or pod.dead or pod.deleting)]
-        return len(started) + len(self._expectations.made)
+        nodes = {pod.node for pod in pods if pod.node}
+        return self._actor.pace.may_create(len(started) + len(self._expectations.made), len(nodes), now)
 
     def _is_overdue(self, now: float) -> bool:
         """Whether a deleted pool has waited for its leased pods for longer than any lease lasts."""

@@ -5,13 +5,16 @@ import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from warmpool.protocol import TCP_BUFFER_BYTES, Limits
+from warmpool.protocol import READY_PERIOD_SECONDS, TCP_BUFFER_BYTES, Limits
 from warmpool_operator.pool import (
     GROUP,
     KIND,
     MANAGED_BY,
+    MODE_LABEL,
     NETWORK_LABEL,
+    PER_TENANT,
     POOL_LABEL,
+    SINGLE_USE,
     TEMPLATE_LABEL,
     VERSION,
     SandboxPool,
@@ -48,6 +51,7 @@ def pod_manifest(pool: SandboxPool, name: str) -> dict[str, Any]:
         MANAGED_BY[0]: MANAGED_BY[1],
         POOL_LABEL: pool.name,
         TEMPLATE_LABEL: pool.template_hash,
+        MODE_LABEL: pool.mode,
         NETWORK_LABEL: "tcp" if pool.tcp_ports else "none",
     }
     owner = {
@@ -93,7 +97,8 @@ def _container(pool: SandboxPool, name: str) -> dict[str, Any]:
         "min-landlock-abi": spec.get("minLandlockABI", 6), **({"tools": "/tools"} if "tools" in spec else {}),
         **({"tcp-ports": ",".join(map(str, pool.tcp_ports))} if pool.tcp_ports else {}),
     }  # fmt: skip
-    flags = ["--in-pod", *(["--single-use"] if pool.single_use else [])]
+    of_mode = {SINGLE_USE: ["--single-use"], PER_TENANT: ["--one-tenant"]}
+    flags = ["--in-pod", *of_mode.get(pool.mode, [])]
     mounts = [("scratch", "/scratch", False), ("key", KEY_FOLDER, True)]
     mounts += [("tools", "/tools", True)] if "tools" in spec else []
     return {
@@ -111,7 +116,7 @@ def _container(pool: SandboxPool, name: str) -> dict[str, Any]:
         # The kubelet asks for the first time as soon as it knows that the container runs, and the answer comes in the
         # moment in which the sandbox is ready: no startup probe, whose end would be a write of its own. Later a program
         # may take all of its processor, so the kubelet is patient.
-        "readinessProbe": _probe("/readyz", periodSeconds=3, timeoutSeconds=10),
+        "readinessProbe": _probe("/readyz", periodSeconds=READY_PERIOD_SECONDS, timeoutSeconds=10),
         "livenessProbe": _probe("/healthz", periodSeconds=20, timeoutSeconds=10, failureThreshold=3),
     }  # fmt: skip
 

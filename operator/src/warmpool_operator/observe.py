@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from warmpool.registry import Standing
-from warmpool_operator.informer import Pod
+from warmpool_operator.informer import SILENCE_SECONDS, Pod
 
-EXPECT_SECONDS: Final = 60.0
-"""For which a pod that was made counts though the watch has not shown it."""
-END_SECONDS: Final = 5.0
-"""In which a pod of single use ends once it was used: a second until the kubelet sees it, more where it is busy."""
+EXPECT_SECONDS: Final = SILENCE_SECONDS + 45.0
+"""For which a pod that was made counts though the watch has not shown it: longer than a watch may be dead unnoticed,
+and a list after that may take."""
+LOST_SECONDS: Final = 120.0
+"""After which a pod that is still being deleted is lost with its node. A program and its answer have 40 s of it, and
+the kubelet the rest; where none is left to say that the pod ended it stays until somebody takes the node away."""
+END_SECONDS: Final = 30.0
+"""In which a pod of single use ends once it was used: a second until the kubelet sees it, ten where it is busy."""
+UNUSED_SECONDS: Final = 1.0
+"""For which a pod that is idle for one tenant only is that tenant's, whoever else waits: where its own callers wait
+too, they take it within milliseconds, and a pool under load would do nothing but replace pods."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +33,12 @@ class Observed:
     """Uids of pods whose deletion was asked for and has not been seen yet."""
     ending: frozenset[str] = frozenset()
     """Names of pods that are about to end by themselves."""
+    aged: frozenset[str] = frozenset()
+    """Names of pods that are to be replaced for their age."""
+    lost: frozenset[str] = frozenset()
+    """Uids of pods whose deletion nobody is left to carry out."""
+    unused: frozenset[str] = frozenset()
+    """Names of pods that are idle for one tenant only, and that it has not used for a moment."""
     waiting: int = 0
     """Callers in the gateways' queues."""
     may_create: int = 0
@@ -84,3 +97,27 @@ class Endings:
         """Names of those that may still take their time."""
         self._since = {name: self._since.get(name, now) for name, standing in standings.items() if standing.worn}
         return frozenset(name for name, since in self._since.items() if now - since < END_SECONDS)
+
+
+@dataclass(slots=True)
+class Losses:
+    """Pods that were being deleted at each look for longer than any takes."""
+
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def see(self, pods: Iterable[Pod], now: float) -> frozenset[str]:
+        """Uids of those that are lost."""
+        self._since = {pod.uid: self._since.get(pod.uid, now) for pod in pods if pod.deleting}
+        return frozenset(uid for uid, since in self._since.items() if now - since >= LOST_SECONDS)
+
+
+@dataclass(slots=True)
+class Unused:
+    """Pods that were idle for one tenant only at each look for a while."""
+
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def see(self, standings: Mapping[str, Standing], now: float) -> frozenset[str]:
+        """Names of those that others may have."""
+        self._since = {name: self._since.get(name, now) for name, standing in standings.items() if standing.bound}
+        return frozenset(name for name, since in self._since.items() if now - since >= UNUSED_SECONDS)

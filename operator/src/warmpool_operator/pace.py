@@ -11,7 +11,14 @@ BURST: Final = 100
 UNPROVEN: Final = 4
 """Pods on their way to ready as long as none of their template has been: an image that does not exist, or a program
 that crashes, costs no more."""
+PER_NODE: Final = 8
+"""Pods on their way to ready for each node that the pool is seen on. A kubelet starts four or five a second; with more
+at once none is ready sooner, each takes longer, and its probes fail meanwhile: of 40 at once on two cores the first
+came after 15 s, and each cost the API server 8 events."""
 BACK_OFF_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+TRIAL_SECONDS: Final = 60.0
+"""For a pod that is made after a failure to serve or to fail as well. One that does neither, because its node cannot
+start it, is not waited for any longer: another may come to a better node."""
 
 
 @dataclass(slots=True)
@@ -34,15 +41,17 @@ class Pace:
         self._refused = True
 
     def crashed(self, cause: Trouble, now: float) -> None:
-        """A pod ended before it ever served."""
+        """A pod ended, and not in order."""
         self._failed(cause, now)
         self._refused = False
 
-    def taken(self) -> None:
+    def taken(self, now: float) -> None:
         """The API server took a pod."""
         self._tokens -= 1
         if self._refused:
             self._forgive()
+        elif self._failures:
+            self._until = now + TRIAL_SECONDS
 
     def served(self) -> None:
         """A pod of the present template can serve."""
@@ -59,17 +68,17 @@ class Pace:
         self._failures.clear()
         self._until, self._refused, self.trouble = 0.0, False, None
 
-    def may_create(self, on_their_way: int, now: float) -> int:
-        """`on_their_way` are pods of the present template that are not ready yet."""
+    def may_create(self, on_their_way: int, nodes: int, now: float) -> int:
+        """`on_their_way` are pods of the present template that are not ready yet, `nodes` those that the pool is on."""
         if now < self._until:
             return 0
         self._fill(now)
         most = int(self._tokens)
         if self._failures:
-            most = min(most, max(0, 1 - on_their_way))
-        elif not self.proven:
+            most = min(most, 1)
+        if not self.proven:
             most = min(most, max(0, UNPROVEN - on_their_way))
-        return most
+        return min(most, max(0, PER_NODE * max(1, nodes) - on_their_way))
 
     def _fill(self, now: float) -> None:
         if self._at is not None:

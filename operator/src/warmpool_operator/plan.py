@@ -17,6 +17,8 @@ class Reason(StrEnum):
 
     SCALED_DOWN = "ScaledDown"
     TEMPLATE_CHANGED = "TemplateChanged"
+    MAX_AGE = "MaxAge"
+    """Pods of a pool are made together, so they come of age together: they go like those of an older template."""
     BOUND_ELSEWHERE = "BoundElsewhere"
     """Idle for one tenant, while callers of others wait."""
     POD_DELETED = "PodDeleted"
@@ -73,7 +75,7 @@ class Desired:
     """At this moment: of a pool that scales itself, what demand asks for."""
     template: str
     most: int | None = None
-    """Pods that there may ever be, `max_surge` on top, those that end included; by default `replicas`."""
+    """Pods that there may ever be, `max_surge` on top, also those that end, not lost ones; by default `replicas`."""
     max_surge: int = 1
     """Pods beyond `replicas` while a new template is rolled out."""
     max_unavailable: int = 1
@@ -93,7 +95,7 @@ def plan(desired: Desired, observed: Observed) -> list[Action]:
     taken = 0
     for pod in observed.pods:
         dead = pod.dead
-        taken += not dead
+        taken += not dead and pod.uid not in observed.lost
         if pod.uid in observed.deleted:
             continue
         known = observed.registry.get(pod.name)
@@ -144,8 +146,11 @@ def _goes(pod: Pod, known: Standing | None) -> bool:
 
 def _size(desired: Desired, observed: Observed, serving: Sequence[Pod], unseen: int, places: int) -> list[Action]:
     """`places` are pods that may still be made before the pool is at its limit."""
-    current = [pod for pod in serving if pod.template == desired.template]
-    outdated = [pod for pod in serving if pod.template != desired.template] if len(current) < len(serving) else []
+    current = [pod for pod in serving if pod.template == desired.template and pod.name not in observed.aged]
+    outdated: list[Pod] = []
+    if len(current) < len(serving):
+        names = {pod.name for pod in current}
+        outdated = [pod for pod in serving if pod.name not in names]
     made = len(current) + unseen
     surge = desired.max_surge if outdated else 0
     room = desired.replicas + surge - made - len(outdated)
@@ -155,7 +160,9 @@ def _size(desired: Desired, observed: Observed, serving: Sequence[Pod], unseen: 
     surplus = max(0, len(current) - desired.replicas)
     by_loss = _in_order_of_loss(current, observed) if surplus or observed.waiting else []
     actions: list[Action] = [Create(create)] if create > 0 else []
-    actions += [Retire(pod.name, Reason.TEMPLATE_CHANGED) for pod in _replaceable(desired, observed, current, outdated)]
+    for pod in _replaceable(desired, observed, current, outdated):
+        aged = pod.template == desired.template
+        actions.append(Retire(pod.name, Reason.MAX_AGE if aged else Reason.TEMPLATE_CHANGED))
     actions += [Retire(pod.name, Reason.SCALED_DOWN) for pod in by_loss[:surplus]]
     bound = _bound_elsewhere(desired, observed, by_loss[surplus:])
     return actions + [Retire(pod.name, Reason.BOUND_ELSEWHERE) for pod in bound]
@@ -182,16 +189,15 @@ def _bound_elsewhere(desired: Desired, observed: Observed, current: Sequence[Pod
     """Callers that wait while every idle pod is another tenant's need fresh ones, as many as are not on their way."""
     if not observed.waiting:
         return []
-    standings = {pod.name: observed.registry.get(pod.name) for pod in current}
-    bound = [pod for pod in current if (standing := standings[pod.name]) and standing.bound]
-    leased = sum(bool(standing and standing.state is PodState.LEASED) for standing in standings.values())
-    fresh = desired.replicas - leased - len(bound)
-    return bound[: max(0, observed.waiting - fresh)]
+    standings = [standing for pod in current if (standing := observed.registry.get(pod.name))]
+    leased = sum(standing.state is PodState.LEASED for standing in standings)
+    fresh = desired.replicas - leased - sum(standing.bound for standing in standings)
+    unused = [pod for pod in current if pod.name in observed.unused]
+    return unused[: max(0, observed.waiting - fresh)]
 
 
 def _in_order_of_loss(pods: Sequence[Pod], observed: Observed) -> list[Pod]:
-    """What can be done without first: not serving yet, the youngest first; then idle, the oldest first, which have run
-    the most; then leased."""
+    """What can be done without first: not serving yet, the youngest first; then idle, the oldest first; then leased."""
     oldest_first = sorted(pods, key=lambda pod: (pod.created, pod.name))
     idle, leased = (
         [pod for pod in oldest_first if _state(pod, observed) is state] for state in (PodState.IDLE, PodState.LEASED)

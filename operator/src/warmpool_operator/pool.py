@@ -19,6 +19,7 @@ KIND: Final = "SandboxPool"
 POOL_LABEL: Final = f"{GROUP}/pool"
 TEMPLATE_LABEL: Final = f"{GROUP}/template"
 NETWORK_LABEL: Final = f"{GROUP}/network"
+MODE_LABEL: Final = f"{GROUP}/mode"
 """On each pod: `none`, or `tcp` where it has a network profile. NetworkPolicies select by it."""
 MANAGED_BY: Final = ("app.kubernetes.io/managed-by", "warmpool-operator")
 
@@ -103,17 +104,17 @@ class SandboxPool:
         return share
 
     @property
-    def _mode(self) -> str:
+    def mode(self) -> str:
         mode: str = self.spec.get("recycle", {}).get("mode", "reuse")
         return mode
 
     @property
     def per_tenant(self) -> bool:
-        return self._mode == PER_TENANT
+        return self.mode == PER_TENANT
 
     @property
     def single_use(self) -> bool:
-        return self._mode == SINGLE_USE
+        return self.mode == SINGLE_USE
 
     @property
     def max_executions(self) -> int:
@@ -139,7 +140,7 @@ class SandboxPool:
     def template_hash(self) -> str:
         """Of all that a pod is made from: two pods of one hash differ in nothing but their names."""
         made_from = {name: value for name, value in self.spec.items() if name not in _NOT_OF_THE_TEMPLATE}
-        made_from["mode"] = self._mode  # what a pod has been used for, no change of the spec undoes
+        made_from["mode"] = self.mode  # what a pod has been used for, no change of the spec undoes
         return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:10]
 
     @property

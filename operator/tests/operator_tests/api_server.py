@@ -29,6 +29,8 @@ class ApiServer:
         """Status and message that the next creations get."""
         self.hidden = False
         """Whether the watch keeps changes to itself: a cache that lags."""
+        self.graces: dict[str, int | None] = {}
+        """Seconds that each deleted pod was given; None for its own."""
         self._version = 1
         self._watchers: set[asyncio.Queue[dict[str, Any]]] = set()
 
@@ -105,6 +107,7 @@ class ApiServer:
         name = request.match_info["name"]
         if name not in self.pods:
             return web.json_response({"reason": "NotFound", "message": name}, status=404)
+        self.graces[name] = (await request.json()).get("gracePeriodSeconds")
         self.vanish(name)
         return web.json_response({"kind": "Status"})
 

@@ -104,6 +104,9 @@ class SimRegistry:
     async def reap(self) -> Any:
         return await self._call(lambda model: model.reap())
 
+    async def aged(self) -> Any:
+        return await self._call(lambda model: model.aged())
+
     async def standings(self) -> dict[str, Standing]:
         def step(model: Model) -> dict[str, Standing]:
             return {

@@ -232,3 +232,17 @@ async def test_a_watch_that_fell_silent_makes_it_list_again(
 )
 def test_why_a_pod_does_not_serve_is_kubernetes_own_word(status: dict[str, Any], trouble: str | None) -> None:
     assert Pod.from_object(body("a", **status)).trouble == trouble
+
+
+@pytest.mark.parametrize(
+    ("status", "dead"),
+    [
+        ({"phase": "Succeeded"}, True),
+        ({"phase": "Failed", "reason": "Evicted"}, True),
+        ({"phase": "Running", "containerStatuses": [{"state": {"terminated": {"exitCode": 0}}}]}, True),
+        ({"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}, False),
+        ({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]}, False),
+    ],
+)
+def test_a_pod_whose_container_has_ended_is_dead_before_its_phase_says_so(status: dict[str, Any], dead: bool) -> None:
+    assert Pod.from_object(body("a", **status)).dead is dead

@@ -18,7 +18,7 @@ from warmpool_operator import observe
 from warmpool_operator.handlers import Keepers
 from warmpool_operator.informer import Informer
 from warmpool_operator.keeper import Keeper
-from warmpool_operator.pace import UNPROVEN
+from warmpool_operator.pace import PER_NODE, UNPROVEN
 from warmpool_operator.pool import SandboxPool
 
 SPEC = {"replicas": 2, "image": "i", "keySecret": {"name": "k"}}
@@ -185,9 +185,9 @@ async def test_a_used_pod_of_single_use_is_replaced_at_once_and_deleted_once_it_
     await until(lambda: keeper.passed_at > passed, "it was looked at again")
     assert used in server.pods
 
-    server.become(used, phase="Succeeded")
+    server.become(used, phase="Running", containerStatuses=[{"state": {"terminated": {"exitCode": 0}}}])
     await until(lambda: used not in server.pods, "it is deleted")
-    assert len(server.pods) == 2
+    assert (len(server.pods), server.graces[used]) == (2, 0)
 
 
 async def test_one_that_does_not_end_is_deleted_all_the_same(
@@ -200,6 +200,7 @@ async def test_one_that_does_not_end_is_deleted_all_the_same(
     used = await use(registry)
 
     await until(lambda: used not in server.pods, "it is deleted")
+    assert server.graces[used] is None
 
 
 async def test_a_template_that_has_served_is_trusted_when_its_pool_grows(
@@ -207,13 +208,13 @@ async def test_a_template_that_has_served_is_trusted_when_its_pool_grows(
 ) -> None:
     await full(server, registry)
 
-    keeper.update(replace(POOL, generation=2, spec={**SPEC, "replicas": 12}))
-    await until(lambda: len(server.pods) == 12, "all are made, though none of the new ones is ready yet")
+    keeper.update(replace(POOL, generation=2, spec={**SPEC, "replicas": 2 + PER_NODE}))
+    await until(lambda: len(server.pods) == 2 + PER_NODE, "all are made, though none of the new ones is ready yet")
 
     keeper.update(replace(POOL, generation=3, spec={**SPEC, "replicas": 24, "image": "another"}))
     passed = keeper.passed_at
     await until(lambda: keeper.passed_at > passed + 0.1, "it was looked at again")
-    assert len(server.pods) <= 12 + UNPROVEN
+    assert len(server.pods) <= 2 + PER_NODE + UNPROVEN
 
 
 @pytest.mark.parametrize(
@@ -344,3 +345,33 @@ async def test_a_pool_that_is_no_more_leaves_no_series_behind(server: ApiServer,
         keepers.drop("p")
         assert b'pool="p"' not in generate_latest()
         watching.cancel()
+
+
+async def test_an_operator_that_slept_over_the_loss_of_its_lease_forgets_no_pod_of_its_successor(
+    server: ApiServer, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the pods over last, so the registry would hear it, and it has never seen them."""
+    await registry.announce("theirs")
+    await registry.register("theirs", "10.0.0.1:8888", max_executions=9, max_age_seconds=900)
+    leads, late = True, Registry(registry._redis, "p")
+
+    async def sleep_and_take_over() -> None:
+        nonlocal leads
+        leads = False
+        await Registry.take_over(late)
+
+    monkeypatch.setattr(late, "take_over", sleep_and_take_over)
+    monkeypatch.setattr(keeper_module, "TICK_SECONDS", 0.01)
+    async with server.running() as api:
+        fenced = api.fenced(lambda: leads)
+        informer = Informer(fenced, "n", lambda _: None)
+        keeper = Keeper(fenced, informer, late, POOL)
+        tasks = [asyncio.create_task(informer.run()), asyncio.create_task(keeper.run())]
+        await until(lambda: not leads, "it wakes up")
+        passed = keeper.passed_at
+        await until(lambda: keeper.passed_at > passed + 0.1, "it has looked again and again")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert await states(registry) == {"theirs": PodState.IDLE}

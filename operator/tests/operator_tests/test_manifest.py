@@ -56,15 +56,14 @@ def with_network(*ports: int) -> SandboxPool:
     return SandboxPool.from_body({**BODY, "spec": {**BODY["spec"], "network": {"tcpPorts": list(ports)}}})
 
 
-def test_a_pod_of_single_use_is_told_to_end_after_its_program() -> None:
-    of_single_use = {**BODY, "spec": {**BODY["spec"], "recycle": {"mode": "single-use"}}}
+def test_a_pod_is_told_whom_it_may_serve_again() -> None:
+    told = {}
+    for mode in ("reuse", "tenant", "single-use"):
+        body = {**BODY, "spec": {**BODY["spec"], "recycle": {"mode": mode}}}
+        words = pod_manifest(SandboxPool.from_body(body), "p-1")["spec"]["containers"][0]["args"]
+        told[mode] = {"--one-tenant", "--single-use"}.intersection(words)
 
-    told = [
-        "--single-use" in pod_manifest(SandboxPool.from_body(body), "p-1")["spec"]["containers"][0]["args"]
-        for body in (BODY, of_single_use)
-    ]
-
-    assert told == [False, True]
+    assert told == {"reuse": set(), "tenant": {"--one-tenant"}, "single-use": {"--single-use"}}
 
 
 def test_a_network_profile_is_told_to_the_supervisor_and_to_network_policies() -> None:

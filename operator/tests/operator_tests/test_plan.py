@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from warmpool.registry import PodState, Standing
 from warmpool_operator.informer import Pod
-from warmpool_operator.observe import END_SECONDS, Endings, Observed
+from warmpool_operator.observe import END_SECONDS, LOST_SECONDS, UNUSED_SECONDS, Endings, Losses, Observed, Unused
 from warmpool_operator.plan import Action, Create, Delete, Desired, Forget, Reason, Register, Retire, plan
 
 NEW, OLD = "new", "old"
@@ -87,6 +87,26 @@ def test_used_pods_are_given_some_seconds_to_end_by_themselves() -> None:
     assert seen == [{"used"}, {"used"}, frozenset()]
 
 
+def test_a_pod_that_is_lost_with_its_node_takes_no_place_and_one_that_still_ends_does() -> None:
+    gone = [pod(name, ready=False, deleting=True) for name in ("a", "b")]
+    kept = [pod("c"), pod("d")]
+    registry = {"a": RETIRING, "b": RETIRING, "c": IDLE, "d": IDLE}
+
+    assert plan(wanted(4), observed([*gone, *kept], registry)) == [Create(1)], "the surge"
+    seen = observed([*gone, *kept], registry, lost=frozenset({"uid-a", "uid-b"}))
+    assert plan(wanted(4), seen) == [Create(2)]
+
+
+def test_pods_are_lost_once_their_deletion_takes_longer_than_any_does() -> None:
+    losses = Losses()
+    pods = [pod("a", deleting=True), pod("b")]
+
+    seen = [losses.see(pods, now) for now in (5.0, 4.9 + LOST_SECONDS, 5.0 + LOST_SECONDS)]
+
+    assert seen == [frozenset(), frozenset(), {"uid-a"}]
+    assert losses.see([pod("b")], 5.0 + LOST_SECONDS) == frozenset()
+
+
 def test_a_deletion_under_way_is_not_asked_for_again() -> None:
     a = pod("a")
     seen = observed([a], {"a": RETIRING}, deleted=frozenset({a.uid}))
@@ -161,6 +181,16 @@ def test_leased_pods_of_an_old_template_go_at_their_release_once_no_idle_one_is_
     ]  # fmt: skip
 
 
+def test_pods_that_come_of_age_together_go_within_the_budget_and_no_leased_one() -> None:
+    pods = [pod(name) for name in ("a", "b", "c", "d")]
+    registry = {"a": LEASED, "b": IDLE, "c": IDLE, "d": IDLE}
+
+    actions = plan(wanted(4), observed(pods, registry, aged=frozenset("abcd")))
+
+    assert actions == [Create(1), Retire("b", Reason.MAX_AGE)]
+    assert plan(wanted(4, paused=True), observed(pods, registry, aged=frozenset("abcd"))) == []
+
+
 def test_a_rollout_halts_while_pods_of_the_new_template_come_to_nothing() -> None:
     pods = [pod(name, template=OLD) for name in ("a", "b")]
     registry = {"a": IDLE, "b": IDLE}
@@ -208,15 +238,36 @@ def test_callers_that_wait_while_idle_pods_are_other_tenants_get_fresh_ones() ->
         "a": known(PodState.IDLE, bound=True), "b": known(PodState.IDLE, bound=True), "c": LEASED,
     }  # fmt: skip
 
-    assert plan(wanted(3), observed(pods, registry, waiting=1)) == [Retire("a", Reason.BOUND_ELSEWHERE)]
-    assert plan(wanted(3), observed(pods, registry, waiting=0)) == []
+    unused = frozenset({"a", "b"})
+    assert plan(wanted(3), observed(pods, registry, waiting=1, unused=unused)) == [Retire("a", Reason.BOUND_ELSEWHERE)]
+    assert plan(wanted(3), observed(pods, registry, waiting=0, unused=unused)) == []
+
+
+def test_a_bound_pod_that_its_tenant_uses_is_not_taken_from_it_whoever_waits() -> None:
+    pods = [pod("a", created="1"), pod("b", created="2")]
+    registry = {name: known(PodState.IDLE, bound=True) for name in ("a", "b")}
+
+    seen = observed(pods, registry, waiting=9, unused=frozenset({"b"}))
+
+    assert plan(wanted(2), seen) == [Retire("b", Reason.BOUND_ELSEWHERE)]
+
+
+def test_a_bound_pod_is_unused_once_it_was_idle_at_each_look_for_a_moment() -> None:
+    unused, idle = Unused(), known(PodState.IDLE, bound=True)
+    almost = 0.9 * UNUSED_SECONDS
+    looks = [(0.0, idle), (almost, idle), (1.0, LEASED)]
+    looks += [(2.0 + later, idle) for later in (0.0, almost, UNUSED_SECONDS)]
+
+    seen = [unused.see({"a": standing}, 100.0 + now) for now, standing in looks]
+
+    assert seen == [*[frozenset()] * 5, {"a"}]
 
 
 def test_no_bound_pod_goes_while_fresh_ones_are_on_their_way() -> None:
     pods = [pod("a"), pod("b", ready=False)]
     registry = {"a": known(PodState.IDLE, bound=True), "b": WARMING}
 
-    assert plan(wanted(2), observed(pods, registry, waiting=1)) == []
+    assert plan(wanted(2), observed(pods, registry, waiting=1, unused=frozenset({"a"}))) == []
 
 
 # -- properties
@@ -229,27 +280,33 @@ pods_of_any_state = st.lists(
         st.booleans(),
         st.booleans(),
         states,
+        st.booleans(),
     ),
     max_size=12,
 )
 
 
-def build(drawn: list[tuple[str, str, bool, bool, Standing | None]]) -> tuple[list[Pod], dict[str, Standing]]:
-    pods, registry = [], {}
-    for index, (template, phase, ready, deleting, state) in enumerate(drawn):
+def build(
+    drawn: list[tuple[str, str, bool, bool, Standing | None, bool]],
+) -> tuple[list[Pod], dict[str, Standing], frozenset[str]]:
+    """Pods, how they stand, and those that are aged."""
+    pods, registry, aged = [], {}, set()
+    for index, (template, phase, ready, deleting, state, is_aged) in enumerate(drawn):
         name = f"pod-{index}"
         ready = ready and phase == "Running"
         pods.append(pod(name, template=template, phase=phase, ready=ready, deleting=deleting))
         if state is not None:
             registry[name] = state
-    return pods, registry
+        if is_aged:
+            aged.add(name)
+    return pods, registry, frozenset(aged)
 
 
 @given(pods_of_any_state, st.integers(0, 12), st.integers(0, 12))
 def test_no_leased_pod_is_ever_deleted(drawn: list[object], replicas: int, may_create: int) -> None:
-    pods, registry = build(drawn)  # type: ignore[arg-type]
+    pods, registry, aged = build(drawn)  # type: ignore[arg-type]
 
-    for action in plan(wanted(replicas), observed(pods, registry, may_create=may_create)):
+    for action in plan(wanted(replicas), observed(pods, registry, aged=aged, may_create=may_create)):
         if isinstance(action, Delete) and not action.pod.dead:
             assert registry[action.pod.name].state is PodState.RETIRING
 
@@ -258,8 +315,8 @@ def test_no_leased_pod_is_ever_deleted(drawn: list[object], replicas: int, may_c
 def test_the_pool_never_grows_beyond_its_size_and_the_surge(
     drawn: list[object], replicas: int, may_create: int
 ) -> None:
-    pods, registry = build(drawn)  # type: ignore[arg-type]
-    actions = plan(wanted(replicas), observed(pods, registry, may_create=may_create))
+    pods, registry, aged = build(drawn)  # type: ignore[arg-type]
+    actions = plan(wanted(replicas), observed(pods, registry, aged=aged, may_create=may_create))
     created = sum(action.count for action in actions if isinstance(action, Create))
 
     assert created <= may_create
@@ -270,17 +327,17 @@ def test_the_pool_never_grows_beyond_its_size_and_the_surge(
 @given(pods_of_any_state, st.integers(0, 8))
 def test_from_any_state_the_pool_comes_to_rest_whole(drawn: list[object], replicas: int) -> None:
     """Everything that is asked for happens between two looks; programs end, pods become ready."""
-    pods, registry = build(drawn)  # type: ignore[arg-type]
+    pods, registry, aged = build(drawn)  # type: ignore[arg-type]
     world = World(pods, registry)
 
     for _ in range(60):
-        actions = plan(wanted(replicas), observed(list(world.pods.values()), dict(world.registry)))
+        actions = plan(wanted(replicas), observed(list(world.pods.values()), dict(world.registry), aged=aged))
         if not actions and world.at_rest:
             break
         world.step(actions)
         assert len(world.pods) <= max(replicas + 1, len(pods))
 
-    serving = [one for one in world.pods.values() if one.template == NEW]
+    serving = [one for one in world.pods.values() if one.template == NEW and one.name not in aged]
     assert len(world.pods) == len(serving) == replicas
     assert all(world.registry[one.name].state is PodState.IDLE for one in serving)
 

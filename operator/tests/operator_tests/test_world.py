@@ -16,10 +16,13 @@ import pytest
 from operator_tests.virtual_time import run
 from operator_tests.world import HOLD_SECONDS, SETTLE_SECONDS, World
 from warmpool_operator import act
+from warmpool_operator.informer import SILENCE_SECONDS
 
 SEEDS = int(os.environ.get("WARMPOOL_SEEDS", "1000"))
 """Worlds that are tried: 10,000 with every change."""
 STORM_SECONDS = 15.0
+YOUNG_SECONDS = 5
+"""At which pods of some worlds are to be replaced."""
 LEASE_SECONDS = 12.0
 """For which an operator that was cut off may go on before another leads."""
 
@@ -33,7 +36,7 @@ class Story:
         spec: dict[str, Any] = {"replicas": self.replicas, "template": {"metadata": {"labels": {"version": "1"}}}}
         spec["recycle"] = {
             "maxExecutions": self.dice.choice([1, 2, 1000, 1000]),
-            "maxAgeSeconds": self.dice.choice([5, 3600]),
+            "maxAgeSeconds": self.dice.choice([YOUNG_SECONDS, 3600]),
             "mode": self.dice.choice(["reuse", "reuse", "tenant", "single-use"]),
         }
         spec["strategy"] = self.dice.choice([{}, {"maxUnavailable": 0, "maxSurge": 1}, {"maxUnavailable": "50%"}])
@@ -66,21 +69,18 @@ class Story:
     async def calm(self, gateways: list[asyncio.Task[None]]) -> None:
         world = self.world
         world.faults.end()
+        world.change(recycle={**world.pool.spec["recycle"], "maxAgeSeconds": 3600})  # it could not come to rest
         world.cluster.down = False
         for operator in world.operators[:-1]:
             await operator.kill()
-        if world.operators and world.operators[0].task.done():  # superseded, its process starts again
-            await world.operators[0].kill()
-        if not world.operators:
-            self.operators += 1
-            self.allow()
-            world.start_operator()
+        await self.restart()
         await asyncio.sleep(HOLD_SECONDS)
         for gateway in gateways:
             gateway.cancel()
         await asyncio.gather(*gateways, return_exceptions=True)
         until = world.now + SETTLE_SECONDS
-        while (wrong := world.whole(world.pool.replicas)) and world.now < until:
+        while (wrong := world.whole(world.pool.replicas) or self.ageing()) and world.now < until:
+            await self.restart()
             await asyncio.sleep(0.5)
         assert not wrong, wrong
         await asyncio.sleep(2.0)  # the status follows, once a second at most
@@ -94,6 +94,21 @@ class Story:
         assert world.redis.model.entries == {}
         for operator in list(world.operators):
             await operator.kill()
+
+    async def restart(self) -> None:
+        """Of a process that ended: it was killed, or superseded, which it learns at its next step in Redis."""
+        world = self.world
+        if world.operators and world.operators[0].task.done():
+            await world.operators[0].kill()
+        if not world.operators:
+            self.operators += 1
+            self.allow()
+            world.start_operator()
+
+    def ageing(self) -> str:
+        """Which pods are still to be replaced for the age that they were given in the storm."""
+        young = [id for id, entry in self.world.redis.model.entries.items() if entry.max_age == YOUNG_SECONDS]
+        return f"{young} come of age" if young else ""
 
     # -- what may happen
 
@@ -120,8 +135,10 @@ class Story:
         self.world.redis.flush()
 
     async def watch_freezes(self) -> None:
+        """For some seconds, or for as long as one may be dead unnoticed."""
+        seconds = SILENCE_SECONDS if self.dice.random() < 0.1 else self.dice.uniform(0.5, 8.0)
         for operator in self.world.operators:
-            operator.watch.freeze(self.dice.uniform(0.5, 8.0))
+            operator.watch.freeze(seconds)
 
     async def api_server_stops(self) -> None:
         self.world.cluster.down = True

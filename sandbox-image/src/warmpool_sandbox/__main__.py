@@ -1,5 +1,6 @@
 """`warmpool-sandbox serve`: a sandbox pod's process. `warmpool-sandbox probe`: what this machine gives."""
 
+import _socket
 import argparse
 import asyncio
 import json
@@ -12,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from warmpool.protocol import CLOSED_TCP_PORTS, MOST_TCP_PORTS, Limits
-from warmpool_sandbox import cgroup, kernel, probe
-from warmpool_sandbox.execution import Pod
-from warmpool_sandbox.health import Health, listen
+from warmpool.protocol import CLOSED_TCP_PORTS, MOST_TCP_PORTS, READY_PERIOD_SECONDS, Limits
+from warmpool_sandbox import boot, cgroup, kernel, probe
+from warmpool_sandbox.health import Health
+from warmpool_sandbox.looks import Pod
 from warmpool_sandbox.slot import Slot
 from warmpool_sandbox.supervisor import Supervisor, serve
 
@@ -42,7 +43,8 @@ def leave_word(text: str) -> None:
         file.write(text.encode("ascii", "backslashreplace")[:_TERMINATION_LOG_BYTES])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, bell: _socket.socket | None = None) -> None:
+    """`bell` listens on the health port already."""
     parser = Parser(prog="warmpool-sandbox", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="run programs for the gateways of a pool")
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--key-file", type=_key, required=True, dest="key", help="file with the pool's key, at least 32 bytes"
     )
     serving.add_argument("--single-use", action="store_true", help="end after the first program")
+    serving.add_argument("--one-tenant", action="store_true", help="serve the first tenant only")
     serving.add_argument("--health-port", type=int, help="port of /healthz and /readyz for the kubelet; default: none")
     probing = commands.add_parser("probe", help="try every wall and print which hold; exit code 3 below the floor")
     probing.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -84,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.command == "serve":
         _keep_own_ports(parser, options)
     _protect()
-    sys.exit(asyncio.run(_serve(options) if options.command == "serve" else _probe(options)))
+    sys.exit(asyncio.run(_serve(options, bell) if options.command == "serve" else _probe(options)))
 
 
 def _key(path: str) -> bytes:
@@ -174,12 +177,13 @@ async def _probe(options: argparse.Namespace) -> int:
     return 0 if report.meets_floor else BELOW_FLOOR
 
 
-async def _serve(options: argparse.Namespace) -> int:
+async def _serve(options: argparse.Namespace, bell: _socket.socket | None) -> int:
     for number in _STOP:  # process 1 of a container has no default action: it would be deaf until it serves
         signal.signal(number, lambda *_: os._exit(0))
     slot = _slot(options, options.scratch)
     try:
-        bell = None if options.health_port is None else listen(options.host, options.health_port)
+        if bell is None and options.health_port is not None:
+            bell = boot.listen(options.host, options.health_port)
     except OSError as fault:
         return _cannot_listen(fault)
     report = await _report(slot, options)
@@ -188,19 +192,31 @@ async def _serve(options: argparse.Namespace) -> int:
         leave_word(report.to_paragraph())
         slot.close()
         return BELOW_FLOOR
+    if not await slot.rehearse(options.limits):
+        leave_word("a harmless program did not end as it should")
+        slot.close()
+        return BELOW_FLOOR
     supervisor = Supervisor(
-        slot, pod=options.pod, pool=options.pool, key=options.key, limits=options.limits, single_use=options.single_use
-    )
+        slot, pod=options.pod, pool=options.pool, key=options.key, limits=options.limits,
+        single_use=options.single_use, one_tenant=options.one_tenant,
+    )  # fmt: skip
     try:
         server = await serve(supervisor, options.host, options.port)
     except OSError as fault:
         slot.close()
         return _cannot_listen(fault)
+    health = Health()
     if bell is not None:
-        await Health(supervisor.unready).serve(bell)
+        await health.serve(bell)
+    told = asyncio.Event()
+
+    def end() -> None:
+        told.set()
+        supervisor.drain()
+
     loop = asyncio.get_running_loop()
     for number in _STOP:
-        loop.add_signal_handler(number, supervisor.drain)
+        loop.add_signal_handler(number, end)
     host, port = server.sockets[0].getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     sys.stdout.write(json.dumps({"listening": address, "landlock_abi": report.landlock_abi}) + "\n")
@@ -208,7 +224,19 @@ async def _serve(options: argparse.Namespace) -> int:
     await supervisor.stopped.wait()
     server.close()
     await supervisor.farewell()
+    if bell is not None:
+        await _outlive_a_question(health, told)
     return 0
+
+
+async def _outlive_a_question(health: Health, told: asyncio.Event) -> None:
+    """A kubelet learns of an end a second later or two. Until it asks again is time enough for that, and to ask one
+    that is gone would cost the API server an event. One that is `told` to end does so at once."""
+    health.said_ready.clear()
+    waits = [asyncio.ensure_future(event.wait()) for event in (health.said_ready, told)]
+    await asyncio.wait(waits, timeout=READY_PERIOD_SECONDS + 1, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 def _cannot_listen(fault: OSError) -> int:

@@ -4,6 +4,7 @@ Never returns into the zygote's loop.
 """
 
 import os
+import random
 import socket
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ def live(
         _take(descriptors, keep=scope)
         os.chdir(scratch)
         confinement.confine_child(scope, rlimits)
+        random.seed()  # as at any other fork
         _run(limits, network=network)
         code = 0
     except BaseException as fault:

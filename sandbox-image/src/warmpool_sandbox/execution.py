@@ -27,21 +27,12 @@ from warmpool.protocol import (
     encode_frame,
 )
 from warmpool_sandbox.capture import Capture
-from warmpool_sandbox.cgroup import CpuUse, MemoryUse
 from warmpool_sandbox.connections import Connections
+from warmpool_sandbox.looks import POLL_SECONDS, Looks, Pod
 from warmpool_sandbox.meter import Meter
 from warmpool_sandbox.scratch import Scratch
 from warmpool_sandbox.zygote_process import ZygoteProcess
 
-POLL_SECONDS: Final = 0.025
-"""At 1 GB/s of page faults a tree grows by 25 MB between two looks: inside the margin to the pod's limit."""
-_NEAR_SECONDS: Final = 0.005
-"""Between two looks at a pod that is half full. Many processes grow at once, and to look at each takes longer."""
-_WORK_SECONDS: Final = 0.01
-"""Of processor time in the pod, before its tree is worth a look: what only waits does not change, and a look takes
-0.3 ms. Of forty pods on two processors, each would be looked at twelve times for a program of 3 ms."""
-_UNSEEN_SECONDS: Final = 0.5
-"""Between two looks at the most."""
 _END_SECONDS: Final = 2.0
 _AFTER_VALUE_SECONDS: Final = 0.1
 _READ_BYTES: Final = 64 * 1024
@@ -51,54 +42,7 @@ _MAX_CALL_ID: Final = 2**53
 _MAX_UNREAD_BYTES: Final = 1024 * 1024
 """Of refusals that a program calls forth and does not read; an honest one waits for each."""
 
-_POD_SHARE: Final = 0.85
-"""Of the pod's memory limit. What is left is 77 MiB of 512, of which trees of 32 processes were seen to take 40 before
-they were dead."""
-
 ToolCalls = Callable[[bytes], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """The pod that this is in, whose memory limit ends every process in it, the supervisor too, if it is ever met."""
-
-    memory: MemoryUse
-    limit_bytes: int
-    cpu: CpuUse | None = None
-    """None where it cannot be read."""
-
-    def seconds_to_next_look(self) -> float:
-        return POLL_SECONDS if self.memory.charged_bytes() < self.limit_bytes // 2 else _NEAR_SECONDS
-
-    def overfull_bytes(self) -> int:
-        """What it holds, where that is too much, else 0."""
-        most = int(self.limit_bytes * _POD_SHARE)
-        if self.memory.charged_bytes() <= most:
-            return 0
-        held = self.memory.held_bytes()
-        return held if held > most else 0
-
-
-class Looks:
-    """When a tree is looked at: as soon as its pod has worked, or always where that is not known."""
-
-    def __init__(self, cpu: CpuUse | None, now: float) -> None:
-        self._cpu = cpu
-        self._last = now
-        self._worked = cpu.seconds() if cpu is not None else 0.0
-
-    def is_due(self, now: float) -> bool:
-        """Call it every few milliseconds; a look that is due counts as taken."""
-        elapsed = now - self._last
-        if elapsed < POLL_SECONDS:
-            return False
-        if self._cpu is not None:
-            worked = self._cpu.seconds()
-            if worked - self._worked < _WORK_SECONDS and elapsed < _UNSEEN_SECONDS:
-                return False
-            self._worked = worked
-        self._last = now
-        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +91,7 @@ class Execution:
         self._unsent = bytearray()
         self._descriptors: dict[int, Capture] = {}
         self._channel: socket.socket
+        """Watched by its number: asyncio, asked about a socket that it does not watch, puts its name in words first."""
         self._started = time.monotonic()
         self._meter: Meter
         self._looks = Looks(pod.cpu if pod is not None else None, self._started)
@@ -176,10 +121,10 @@ class Execution:
         for descriptor, capture in self._descriptors.items():
             os.set_blocking(descriptor, False)
             self._loop.add_reader(descriptor, self._read_output, descriptor, capture)
-        self._loop.add_reader(ours, self._read_channel)
+        self._loop.add_reader(ours.fileno(), self._read_channel)
         self._send(encode_frame(Message.PROGRAM, program))
         self._later(self.limits.wall_seconds, self._deadline)
-        self._later(POLL_SECONDS if self._pod is None else _NEAR_SECONDS, self._poll)
+        self._poll_later()
 
     def _later(self, seconds: float, callback: Callable[[], None]) -> None:
         self._timers.append(self._loop.call_later(seconds, callback))
@@ -209,13 +154,13 @@ class Execution:
         except OSError:
             data = b""
         if not data:
-            self._loop.remove_reader(self._channel)
+            self._loop.remove_reader(self._channel.fileno())
             return False
         try:
             for frame in self._reader.feed(data):
                 self._take(frame)
         except ProtocolError as fault:
-            self._loop.remove_reader(self._channel)
+            self._loop.remove_reader(self._channel.fileno())
             self.kill(
                 Status.CRASHED, ProgramError(type="ProtocolError", message=f"the program wrote to the channel: {fault}")
             )
@@ -280,13 +225,13 @@ class Execution:
             sent = 0
         except OSError:
             self._unsent.clear()
-            self._loop.remove_writer(self._channel)
+            self._loop.remove_writer(self._channel.fileno())
             return
         del self._unsent[:sent]
         if self._unsent:
-            self._loop.add_writer(self._channel, self._flush)
+            self._loop.add_writer(self._channel.fileno(), self._flush)
         else:
-            self._loop.remove_writer(self._channel)
+            self._loop.remove_writer(self._channel.fileno())
 
     # -- limits
 
@@ -300,7 +245,10 @@ class Execution:
         if self._looks.is_due(time.monotonic()):
             self._look()
         if not self.done.done():
-            self._later(POLL_SECONDS if self._pod is None else self._pod.seconds_to_next_look(), self._poll)
+            self._poll_later()
+
+    def _poll_later(self) -> None:
+        self._later(POLL_SECONDS if self._pod is None else self._pod.seconds_to_next_look(), self._poll)
 
     def _look(self) -> None:
         tree = self._meter.look()
@@ -363,8 +311,8 @@ class Execution:
         for descriptor in self._descriptors:
             self._loop.remove_reader(descriptor)
             os.close(descriptor)
-        self._loop.remove_reader(self._channel)
-        self._loop.remove_writer(self._channel)
+        self._loop.remove_reader(self._channel.fileno())
+        self._loop.remove_writer(self._channel.fileno())
         self._channel.close()
 
     def usage(self, ended: Ended, zygote_rss_bytes: int) -> Usage:

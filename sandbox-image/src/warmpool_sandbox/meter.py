@@ -8,6 +8,7 @@ Decides nothing. What it cannot see is listed in docs/security.md.
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from warmpool_sandbox import processes
@@ -19,6 +20,7 @@ _UNCOUNTED_ENDS: Final = 64
 17 MB at the most, and no honest program has them."""
 
 
+@cache
 def _socket_bytes() -> int:
     try:
         with open("/proc/sys/net/core/wmem_default", encoding="ascii") as file:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _TICK_SECONDS: Final = 1 / os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ def anonymous_bytes(pid: int) -> int:
 
 
 def resident_bytes(pid: int) -> int:
-    return _kibibytes(_status(pid)["VmRSS"])
+    with open(f"/proc/{pid}/statm", "rb") as file:
+        return int(file.read().split()[1]) * _PAGE_BYTES
 
 
 def tasks_of_user(uid: int) -> int:

@@ -33,6 +33,9 @@ _HANDSHAKE_BYTES: Final = 4096
 """A peer that has proved nothing gets no more of our memory."""
 _MAX_NONCE_CHARACTERS: Final = 64
 _FAREWELL_SECONDS: Final = 2.0
+_LEAVE_SECONDS: Final = 1.0
+"""For which one that ends goes on refusing programs. Its pod may be leased until the registry knows that it goes, and
+of a program that is on its way when the connection closes nobody can tell whether it ran."""
 _LINGER: Final = struct.pack("ii", 1, int(_FAREWELL_SECONDS))
 _MAX_CONNECTIONS: Final = 64
 """One a gateway, and room for those that are just being replaced."""
@@ -42,8 +45,9 @@ class Supervisor:
     """One sandbox. `stopped` is set when it can serve no more; the process then ends and its pod is replaced."""
 
     def __init__(
-        self, slot: Slot, *, pod: str, pool: str, key: bytes, limits: Limits, single_use: bool = False
-    ) -> None:
+        self, slot: Slot, *, pod: str, pool: str, key: bytes, limits: Limits, single_use: bool = False,
+        one_tenant: bool = False,
+    ) -> None:  # fmt: skip
         self.slot = slot
         self.pod = pod
         self.pool = pool
@@ -51,6 +55,9 @@ class Supervisor:
         self.limits = limits
         self.single_use = single_use
         """Runs one program and ends, whatever the registry says of it."""
+        self.one_tenant = one_tenant
+        """Runs the programs of its first tenant only, whatever the registry has forgotten."""
+        self._tenant: str | None = None
         self.connections: set[Connection] = set()
         self.stopped = asyncio.Event()
         self._last_fence = 0
@@ -69,17 +76,17 @@ class Supervisor:
             return Refusal.MALFORMED, "RUN needs `fence`, a number"
         if len(request["code"].encode("utf-8", "replace")) > limits.code_bytes:
             return Refusal.MALFORMED, f"code is over code_bytes = {limits.code_bytes}"
+        if self.one_tenant and not (isinstance(request.get("tenant"), str) and request["tenant"]):
+            return Refusal.MALFORMED, "RUN needs `tenant`, a string, where a sandbox serves one tenant only"
         if self._draining:
             return Refusal.DRAINING, "this sandbox is shutting down"
         if self._execution is not None:
             return Refusal.BUSY, "this sandbox runs another execution"
         if fence <= self._last_fence:
             return Refusal.STALE_FENCE, f"fence {fence} is not newer than {self._last_fence}"
+        if self._tenant not in (None, request.get("tenant")):
+            return Refusal.OTHER_TENANT, "this sandbox serves another tenant"
         return None
-
-    def unready(self) -> str | None:
-        """In a word why this sandbox should get no programs any more, or None."""
-        return "draining" if self._draining else None
 
     def run(self, connection: "Connection", body: bytes, request: dict[str, Any]) -> None:
         limits = self.limits
@@ -94,6 +101,8 @@ class Supervisor:
             connection.send(encode_frame(Message.REFUSED, answer))
             return
         self._last_fence = request["fence"]
+        if self.one_tenant:
+            self._tenant = request["tenant"]
         self._owner = connection
         self._execution = request["execution"]
         task = asyncio.create_task(self._run(connection, body, request["execution"], limits))
@@ -104,8 +113,11 @@ class Supervisor:
         outcome = await self.slot.run(execution, body, limits, connection.send)
         self._owner = self._execution = None
         connection.send(encode_frame(Message.RESULT, outcome.to_json()))
-        usable = outcome.clean and not self._draining and not self.single_use
-        if usable:
+        usable = outcome.clean and not self.single_use
+        if usable and self._draining:
+            connection.linger()
+            self._leave()
+        elif usable:
             try:
                 await self.slot.refresh()  # the next program may arrive meanwhile, and waits for it
             except ZygoteLost:
@@ -135,10 +147,14 @@ class Supervisor:
             self.slot.cancel()
 
     def drain(self) -> None:
-        """Ends at once when idle, else after the execution under way."""
+        """Ends when idle, else after the execution under way; at once where no gateway is connected."""
         self._draining = True
         if self._execution is None:
-            self._finish()
+            self._leave()
+
+    def _leave(self) -> None:
+        self.slot.close()
+        asyncio.get_running_loop().call_later(_LEAVE_SECONDS if self.connections else 0.0, self.stopped.set)
 
     async def farewell(self) -> None:
         """Closes the connections once their last bytes have left; a gateway that does not read is not waited for."""

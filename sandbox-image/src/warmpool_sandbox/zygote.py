@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from warmpool.protocol import Limits
-from warmpool_sandbox import child, confinement, kernel
+from warmpool_sandbox import child, confinement, forks, kernel
 
 PRELOADED: Final = (
     "abc ast base64 bisect calendar collections colorsys concurrent.futures concurrent.futures.thread contextlib copy "
@@ -73,6 +73,7 @@ class Zygote:
         for name in (*PRELOADED, *(PRELOADED_FOR_TCP if self._tcp_ports else ())):
             importlib.import_module(name)
         self._preload_tools()
+        forks.hand_over()
         child.prepare_streams()
         child.rehearse(Limits())
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
@@ -111,7 +112,7 @@ class Zygote:
     def _execute(self, request: dict[str, Any], descriptors: tuple[int, int, int]) -> None:
         limits = Limits(**request["limits"])
         rlimits = confinement.rlimits(limits, request["uid_tasks"]) if self._walls.rlimits else ()
-        pid = os.fork()
+        pid = forks.fork()
         if pid == 0:
             child.live(descriptors, self._scratch, limits, rlimits, self._scope, network=bool(self._tcp_ports))
         for descriptor in descriptors:

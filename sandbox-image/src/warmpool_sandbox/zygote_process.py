@@ -18,7 +18,10 @@ _START_SECONDS: Final = 10.0
 _CONTROL: Final = 3
 """The zygote's descriptor of its end of our socket."""
 
-_BOOT: Final = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from warmpool_sandbox.zygote import main; main()"
+_BOOT: Final = (
+    "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from warmpool_sandbox import forks; forks.keep(); "
+    "from warmpool_sandbox.zygote import main; main()"
+)
 
 
 class ZygoteLost(Exception):

@@ -1,7 +1,7 @@
 """Runs programs in a real slot for the tests: one JSON request a line in, one JSON answer a line out.
 
 `driver.py SCRATCH TOOLS|- WALLS_JSON TCP_PORTS_JSON`. A request is {code, context?, limits?, validate?, tools?,
-cancel_after?}, or {set: {name: value}} for names of the module `slot`.
+cancel_after?}, or {set: {name: value}} for names of the module `slot`, or {rehearse: limits}.
 `tools` says by name what a call gets: {"value": ...}, {"error": {...}}, {"echo": true} (its arguments),
 {"hold": n} (an answer once n calls are open), {"silent": true}. An answer is {outcome, calls, most_open, zygote}.
 """
@@ -86,7 +86,8 @@ async def main() -> None:
         if "set" in request:
             vars(slot_module).update(request["set"])
             continue
-        answer = await run(slot, request)
+        rehearsal = request.get("rehearse")
+        answer = await run(slot, request) if rehearsal is None else await slot.rehearse(Limits().lowered(rehearsal))
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
     slot.close()

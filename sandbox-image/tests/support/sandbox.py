@@ -60,6 +60,10 @@ class Sandbox:
         outcome = Outcome.from_message(answer["outcome"])
         return Run(outcome, answer["calls"], answer["most_open"], answer["zygote"], seconds)
 
+    def rehearse(self, **limits: Any) -> bool:
+        self._send({"rehearse": limits})
+        return bool(json.loads(self._line()))
+
     def set(self, **names: Any) -> None:
         """Sets names of the slot's module."""
         self._send({"set": names})

@@ -27,7 +27,7 @@ from k8s.release import IMAGES_FILE, PREFIX, Release, images, small
 from k8s.service import addresses
 
 from warmpool.registry import Registry, connect
-from warmpool_loadtests.figures import write
+from warmpool_loadtests.figures import machine, write
 
 FOLDER: Final = Path(__file__).parents[3] / "benchmarks"
 LONGEST_WAIT_SECONDS: Final = 240
@@ -158,13 +158,23 @@ def judge(figures: Mapping[str, Any]) -> int:
     return 1 if missed else 0
 
 
+def earlier(file: Path) -> dict[str, Any]:
+    """Figures that were taken on this machine."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found if found.pop("machine", None) == machine() else {}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-k8s", description="What the product costs on a real Kubernetes.")
-    parser.add_argument("--only", choices=tuple(STAGES), nargs="+", default=[], help="measure these only")
+    parser.add_argument(
+        "--only", choices=tuple(STAGES), nargs="+", default=[],
+        help="measure these anew; the others stay as they are in the file, if it is of this machine",
+    )  # fmt: skip
     parser.add_argument("--into", type=Path, default=FOLDER, help="folder of the results (default: benchmarks/)")
     options = parser.parse_args()
     chosen = [name for name in STAGES if not options.only or name in options.only]
-    figures: dict[str, Any] = {"kubernetes": kubernetes_version(), "peer": peer.PEER}
+    kept = earlier(options.into / "kubernetes.json") if options.only else {}
+    figures: dict[str, Any] = {**kept, "kubernetes": kubernetes_version(), "peer": peer.PEER}
     try:
         asyncio.run(measure(Release(f"{PREFIX}-bench", small(**VALUES)), chosen, figures))
     finally:

@@ -34,7 +34,7 @@ from chaos import watch
 from chaos.callers import Callers
 from chaos.evidence import Evidence
 from chaos.faults import MOST
-from chaos.ground import Ground, first_process
+from chaos.ground import Ground, first_processes
 from chaos.judge import judge
 from chaos.settled import PODS, kept, restarts_without_cause, settle
 from chaos.storm import Storm
@@ -124,7 +124,7 @@ def left_out(ground: Ground, sandbox: client.V1Pod) -> Iterator[str]:
     """What cannot be done on this cluster."""
     if not ground.restart_api_server:
         yield "to stop the API server: there is no command for it (--restart-api-server)"
-    if first_process(sandbox) is None:
+    if sandbox.metadata.uid not in first_processes():
         yield "to kill single processes: the node is another machine"
     if not ground.direct:
         yield "to end a gateway in order: without a route to their Service callers are sent to it until its end"
@@ -147,8 +147,7 @@ async def pass_over(
         callers.stop()
         await calling
         wrong = await settle(ground)
-        for _ in range(PODS):  # the pod that has been idle longest is next, so each has a turn
-            await callers.call_once()
+        await callers.call_each(PODS)
         for task in watching:
             task.cancel()
     evidence = Evidence(

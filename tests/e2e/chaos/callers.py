@@ -72,8 +72,9 @@ class Callers:
             answer = await self.call(caller, self._rng.choice(SECONDS))
             await asyncio.sleep(self._rng.choice(THINKING_SECONDS) if answer.kind == "ok" else PAUSE_SECONDS)
 
-    async def call_once(self) -> None:
-        await self.call(self._callers[0], seconds=0.0)
+    async def call_each(self, pods: int) -> None:
+        """Programs at once, each so long that every one of so many idle pods gets one."""
+        await asyncio.gather(*(self.call(self._callers[0], seconds=1.0) for _ in range(pods)))
 
     async def call(self, caller: Caller, seconds: float) -> Answer:
         """Sends one program."""

@@ -15,7 +15,7 @@ from k8s.cluster import Object
 from k8s.wholeness import POOL
 from kubernetes.aio import client
 
-from chaos.ground import Ground, first_process, kill_first_process
+from chaos.ground import Ground, kill
 from warmpool.registry import PodState
 
 FEWEST: Final = 3
@@ -23,6 +23,9 @@ MOST: Final = 6
 """Pods that the pool is asked for; a surge of a quarter comes on top."""
 PAUSE_SECONDS: Final = (0.5, 5.0)
 """That Redis answers nobody: shorter and longer than the 2 s after which a command is given up."""
+LEASE_SECONDS: Final = 5.0
+"""That a lease is waited for."""
+LATER_SECONDS: Final = 0.5
 DOWN_SECONDS: Final = (2.0, 10.0)
 """That the API server is down: an operator gives its Lease up after 9 s without an answer."""
 
@@ -65,19 +68,34 @@ def _end(ground: Ground, pod: client.V1Pod) -> Strike:
     return Strike(target=name, act=lambda: ground.cluster.delete_pod(pod, grace_seconds=grace))
 
 
-def _kill(_: Ground, pod: client.V1Pod) -> Strike | None:
-    name = pod.metadata.name
-    if first_process(pod) is None:
+def _kill(ground: Ground, pod: client.V1Pod) -> Strike | None:
+    name, uid = pod.metadata.name, pod.metadata.uid
+    process = ground.processes.get(uid)
+    if process is None:
         return None
-    return Strike(target=name, killed=(name,), act=lambda: asyncio.to_thread(kill_first_process, pod))
+
+    async def act() -> None:
+        kill(process, uid)
+
+    return Strike(target=name, killed=(name,), act=act)
 
 
 Hit = Callable[[Ground, client.V1Pod], Strike | None]
 
 
-async def _sandbox(ground: Ground, rng: random.Random, *, state: PodState, hit: Hit) -> Strike | None:
-    pods = ground.in_state(state)
+async def _idle(ground: Ground, rng: random.Random, *, hit: Hit) -> Strike | None:
+    pods = ground.in_state(PodState.IDLE)
     return hit(ground, rng.choice(pods)) if pods else None
+
+
+async def _leased(ground: Ground, rng: random.Random, *, hit: Hit) -> Strike | None:
+    """A moment after its lease, so that it is hit while it connects, runs, calls or answers."""
+    async with asyncio.timeout(LEASE_SECONDS):
+        lease = await ground.watch.next_lease()
+    strike = next((hit(ground, pod) for pod in ground.sandboxes if pod.metadata.name == lease.pod), None)
+    if strike is not None:
+        await asyncio.sleep(rng.uniform(0.0, LATER_SECONDS))
+    return strike
 
 
 async def _component(ground: Ground, rng: random.Random, *, name: str, hit: Hit) -> Strike | None:
@@ -170,11 +188,11 @@ async def _api_server(ground: Ground, rng: random.Random) -> Strike | None:
 
 
 KINDS: Final[Sequence[Kind]] = (
-    Kind("leased pod deleted", 4, partial(_sandbox, state=PodState.LEASED, hit=_delete)),
-    Kind("idle pod deleted", 2, partial(_sandbox, state=PodState.IDLE, hit=_delete)),
-    Kind("leased pod's process killed", 4, partial(_sandbox, state=PodState.LEASED, hit=_kill)),
-    Kind("idle pod's process killed", 2, partial(_sandbox, state=PodState.IDLE, hit=_kill)),
-    Kind("leased pod ended in order", 2, partial(_sandbox, state=PodState.LEASED, hit=_end)),
+    Kind("leased pod deleted", 4, partial(_leased, hit=_delete)),
+    Kind("idle pod deleted", 2, partial(_idle, hit=_delete)),
+    Kind("leased pod's process killed", 4, partial(_leased, hit=_kill)),
+    Kind("idle pod's process killed", 2, partial(_idle, hit=_kill)),
+    Kind("leased pod ended in order", 2, partial(_leased, hit=_end)),
     Kind("leading operator deleted", 2, _leader),
     Kind("operator's process killed", 1, partial(_component, name="operator", hit=_kill)),
     Kind("gateway deleted", 2, partial(_component, name="gateway", hit=_delete)),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,8 @@ from chaos.watch import Watch
 from warmpool.registry import PodState
 
 LOOK_SECONDS: Final = 1.0
+POD: Final = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})")
+"""In a path of cgroups, whichever driver made it."""
 CALL_SECONDS: Final = 10.0
 """For one call to an API server that may be away."""
 
@@ -40,6 +43,8 @@ class Ground:
     """A command that stops it for `{seconds}` and returns once it answers again; empty where there is none."""
     sandboxes: list[client.V1Pod] = field(default_factory=list)
     components: list[client.V1Pod] = field(default_factory=list)
+    processes: dict[str, int] = field(default_factory=dict)
+    """The first process of each pod's containers, by the pod's uid; of pods on this machine."""
     pods_at_once: int = 0
     """The most sandbox pods that were there and had not ended."""
 
@@ -50,8 +55,8 @@ class Ground:
                 async with asyncio.timeout(CALL_SECONDS):
                     self.sandboxes = await self.cluster.pods(self.release.sandboxes)
                     self.components = await self.cluster.pods(self.release.namespace)
-                alive = [pod for pod in self.sandboxes if pod.status.phase in ("Pending", "Running")]
-                self.pods_at_once = max(self.pods_at_once, len(alive))
+                self.pods_at_once = max(self.pods_at_once, sum(not _has_ended(pod) for pod in self.sandboxes))
+            self.processes = await asyncio.to_thread(first_processes)
             await asyncio.sleep(LOOK_SECONDS)
 
     def in_state(self, state: PodState) -> list[client.V1Pod]:
@@ -75,22 +80,34 @@ def _ends(pod: client.V1Pod) -> bool:
     return pod.metadata.deletion_timestamp is not None
 
 
-def first_process(pod: client.V1Pod) -> int | None:
-    """The number that this machine knows it by; None where the pod's node is another machine."""
+def _has_ended(pod: client.V1Pod) -> bool:
+    """Its phase says so a second after its containers."""
+    containers = pod.status.container_statuses or []
+    ended = bool(containers) and all(container.state.terminated for container in containers)
+    return ended or pod.status.phase not in ("Pending", "Running")
+
+
+def first_processes() -> dict[str, int]:
+    """By the uid of their pods, the numbers that this machine knows them by."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            numbers = next(line for line in (folder / "status").read_text().splitlines() if line.startswith("NSpid:"))
-            is_first = len(numbers.split()) > 2 and numbers.split()[-1] == "1"
-            if is_first and _is_of(pod, folder) and (folder / "comm").read_text().strip() != "pause":
-                return int(folder.name)
-    return None
+            if uid := _pod_of(folder):
+                found[uid] = int(folder.name)
+    return found
 
 
-def _is_of(pod: client.V1Pod, process: Path) -> bool:
-    return pod.metadata.uid in (process / "cgroup").read_text().replace("_", "-")
+def _pod_of(process: Path) -> str | None:
+    """The uid of the pod that it is the first process of."""
+    uid = POD.search((process / "cgroup").read_text())
+    if uid is None or (process / "comm").read_text().strip() == "pause":
+        return None
+    numbers = next(line for line in (process / "status").read_text().splitlines() if line.startswith("NSpid:")).split()
+    return uid[1].replace("_", "-") if len(numbers) > 2 and numbers[-1] == "1" else None
 
 
-def kill_first_process(pod: client.V1Pod) -> None:
-    number = first_process(pod)
-    if number is not None:
-        os.kill(number, signal.SIGKILL)
+def kill(process: int, uid: str) -> None:
+    """Kills it, if it is still that pod's."""
+    with suppress(OSError):
+        if _pod_of(Path(f"/proc/{process}")) == uid:
+            os.kill(process, signal.SIGKILL)

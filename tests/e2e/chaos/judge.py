@@ -25,17 +25,30 @@ RECORD_SECONDS: Final = 100.0
 """Records that a killed gateway was about to write are taken over by another after 60 s or 90 s."""
 HELD_SECONDS: Final = 6.0
 """That a program holds its lease at most, and some time to give it back."""
+KEPT_SECONDS: Final = 15.0
+"""Which no program and nobody who gives its lease back takes: it ran out then, after the 20 s that it is given for."""
+GRANT_SECONDS: Final = 0.5
+"""Until what was asked of a Redis in trouble is carried out, after that."""
+ENDING_SECONDS: Final = 10.0
+"""That a deleted gateway goes on: it answers who is under way, and Redis hands it records as long as it asks."""
 LATE_SECONDS: Final = 10.0
 """That a gateway holds a record, or a lease to give back, which Redis could not take, at most: it tries every 2 s."""
+
+MOST_TOLD: Final = 5
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
 def judge(evidence: Evidence) -> list[str]:
-    """One line for each thing that is wrong; none where all is well."""
-    case = Case(evidence)
-    return [complaint for rule in RULES for complaint in rule(case)]
+    """A line for each thing that is wrong, of each kind the first ones; none where all is well."""
+    case, wrong = Case(evidence), []
+    for rule in RULES:
+        found = list(rule(case))
+        wrong += found[:MOST_TOLD]
+        if len(found) > MOST_TOLD:
+            wrong.append(f"{rule.__name__.replace('_', ' ')}: {len(found) - MOST_TOLD} more")
+    return wrong
 
 
 class Case:
@@ -65,6 +78,11 @@ class Case:
         leases = self.leases.get(answer.execution or "")
         return leases[-1] if leases else None
 
+    def places(self, answer: Answer, lease: Lease | None) -> list[str]:
+        """Pods in which it must have run: by its record, and by its lease where a later one cannot have been missed."""
+        recorded = [kept.pod for kept in self.evidence.kept.get(answer.execution or "", []) if kept.pod]
+        return recorded if lease is None or self.unwatched(answer.sent, answer.ended) else [*recorded, lease.pod]
+
     def was_killed(self, component: str, start: float, end: float) -> bool:
         return any(
             start <= fault.at <= end and component in pod for fault in self.evidence.faults for pod in fault.killed
@@ -76,10 +94,10 @@ class Case:
             start <= fault.at <= end and name.startswith(pod) for fault in self.evidence.faults for pod in fault.killed
         )
 
-    def redis_troubled(self, start: float, end: float) -> bool:
-        """Whether Redis was away or cut connections at a moment of that time, or shortly before it."""
+    def redis_troubled(self, start: float, end: float, before: float = NOTICE_SECONDS) -> bool:
+        """Whether Redis was away or cut connections at a moment of that time, or shortly `before` it."""
         troubles = [(fault.at, fault.end) for fault in self.evidence.faults if fault.redis] + self.seen.away
-        return any(first <= end and start <= last + NOTICE_SECONDS for first, last in troubles)
+        return any(first <= end and start <= last + before for first, last in troubles)
 
     def no_gateway_ready(self, start: float, end: float) -> bool:
         """Whether there may have been a moment in that time in which none was, or the wrong ones were taken for it.
@@ -90,9 +108,16 @@ class Case:
         return killed or self.redis_troubled(start, end) or self.api_server_away(start, end)
 
     def record_endangered(self, answer: Answer) -> bool:
-        """Whether Redis was in trouble when it was to take the record, and who had it by then was killed."""
+        """Whether Redis lost the record, or could not take it and who had it by then was killed.
+
+        It stays in Redis for longer where a gateway was killed that had just read it.
+        """
         start, end = answer.ended - NOTICE_SECONDS, answer.ended + LATE_SECONDS
-        killed = self.was_killed("-gateway-", start, end) or self.was_killed("-redis-", start, end)
+        gateway = self.was_killed("-gateway-", answer.ended - ENDING_SECONDS, end)
+        stays = answer.ended + (RECORD_SECONDS if gateway else LATE_SECONDS)
+        if any(answer.sent <= at <= stays for at in self.seen.losses):
+            return True
+        killed = gateway or self.was_killed("-redis-", start, end)
         return killed and self.redis_troubled(start, answer.ended + NOTICE_SECONDS)
 
     def unwatched(self, start: float, end: float) -> bool:
@@ -149,15 +174,22 @@ def fences_that_do_not_grow(case: Case) -> Iterator[str]:
 def leases_that_nobody_gave_back(case: Case) -> Iterator[str]:
     """They ran out; which only those of a killed gateway may, those whose grant was lost on its way, and those whose
     end was among the last that a killed Redis had not written to its file."""
-    last = {lease.pod: lease for lease in case.seen.leases}
-    for pod, reason in case.seen.reasons.items():
-        lease = last.get(pod)
-        if reason != "LeaseExpired" or lease is None:
-            continue
+    for lease in _ran_out(case):
         start, end = lease.at - NOTICE_SECONDS, lease.at + HELD_SECONDS
         killed = case.gateway_killed(start, end, lease.gateway) or case.was_killed("-redis-", start, end)
-        if not killed and not case.redis_troubled(lease.at, lease.at + NOTICE_SECONDS):
-            yield f"{lease.execution} never gave {pod} back, and nothing had happened to {lease.gateway}"
+        if not killed and not case.redis_troubled(lease.at, lease.at + NOTICE_SECONDS, GRANT_SECONDS):
+            yield f"{lease.execution} never gave {lease.pod} back, and nothing had happened to {lease.gateway}"
+
+
+def _ran_out(case: Case) -> Iterator[Lease]:
+    """A pod that was to retire anyway does not say that its lease expired, but takes as long."""
+    for pod, moves in grouped((move.pod, move) for move in case.seen.moves).items():
+        for before, after in pairwise(moves):
+            if before.lease is None or before.life != after.life or after.state is not PodState.RETIRING:
+                continue
+            long = after.at - before.at > KEPT_SECONDS and not case.unwatched(before.at, before.at + LATE_SECONDS)
+            if long or case.seen.reasons.get(pod) == "LeaseExpired":
+                yield before.lease
 
 
 def pods_that_served_more_than_they_may(case: Case) -> Iterator[str]:
@@ -185,9 +217,11 @@ def programs_that_ran_elsewhere(case: Case) -> Iterator[str]:
     for answer, lease in case.ran:
         if lease is None and not case.unwatched(answer.sent, answer.ended):
             yield f"{answer.execution} ran without a lease"
-        if lease is not None and answer.user != user_of(lease.pod):
-            yield f"{answer.execution} ran as user {answer.user}, and {lease.pod} is {user_of(lease.pod)}"
-    in_pods = grouped((answer.user, (answer.began, lease.fence)) for answer, lease in case.ran if lease)
+        for pod in case.places(answer, lease):
+            if answer.user != user_of(pod):
+                yield f"{answer.execution} ran as user {answer.user}, and {pod} is {user_of(pod)}"
+    seen = ((answer, lease) for answer, lease in case.ran if lease and answer.user == user_of(lease.pod))
+    in_pods = grouped((answer.user, (answer.began, lease.fence)) for answer, lease in seen)
     for user, runs in in_pods.items():
         fences = [fence for _, fence in sorted(runs)]
         if fences != sorted(fences):
@@ -257,8 +291,7 @@ def records_that_are_not_as_answered(case: Case) -> Iterator[str]:
         kept = case.evidence.kept.get(answer.execution, [])
         if len(kept) > 1 or (kept and kept[0].status != answer.kind):
             yield f"{answer.execution} ended {answer.kind} and is recorded as {kept}"
-        lost = any(answer.sent <= at <= answer.ended + RECORD_SECONDS for at in case.seen.losses)
-        if not kept and not lost and not case.record_endangered(answer):
+        if not kept and not case.record_endangered(answer):
             yield f"{answer.execution} has no record"
 
 

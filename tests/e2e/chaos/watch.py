@@ -49,6 +49,7 @@ class Watch:
         self._records = f"warmpool:{{{pool}}}:pod:"
         self._mark: str | None = None
         self._lease: dict[str, str] = {}
+        self._waiting: list[asyncio.Future[Lease]] = []
 
     async def run(self) -> None:
         since = time.time()
@@ -59,6 +60,12 @@ class Watch:
                 since = time.time()
                 self.attached.clear()
             await asyncio.sleep(AGAIN_SECONDS)
+
+    async def next_lease(self) -> Lease:
+        """The next one, in the moment in which it is given."""
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        return await future
 
     async def _listen(self, since: float) -> None:
         connection = self._redis.connection_pool.make_connection()
@@ -137,6 +144,10 @@ class Watch:
                 fence=int(told["fence"]), at=at, life=seen.life,
             )  # fmt: skip
             seen.leases.append(lease)
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(lease)
         seen.moves.append(Move(pod=pod, state=state, at=at, life=seen.life, watch=seen.watch, lease=lease))
         if state is PodState.GONE:
             seen.states.pop(pod, None)

@@ -22,6 +22,7 @@ TICK_SECONDS: Final = 0.25
 _STARTS_AT_ONCE: Final = 2
 """A start is about 0.3 s of one core; more at once would only take turns."""
 _DRAIN_GRACE_SECONDS: Final = 2.0
+MAX_AGE: Final = "MaxAge"
 _BACK_OFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _USERS_BASE: Final = 1_000_000
 _USERS_PER_POOL: Final = 1000
@@ -113,6 +114,8 @@ class LocalPool:
             unknown = await self._registry.heartbeat(list(self._pods))
             await self._registry.reap()
             retiring = await self._registry.retiring()
+            if not retiring and len(self._pods) == self._size:
+                await self._retire_the_oldest()
         except RetryLater as fault:
             log.warning("pool %s: %s", self._settings.name, fault)
             return
@@ -120,6 +123,11 @@ class LocalPool:
             self._end(group, pod_id, _DRAIN_GRACE_SECONDS)
         for pod_id in unknown:  # its lease is lost, and a program may run under it
             self._end(group, pod_id, self._settings.limits.wall_seconds + _DRAIN_GRACE_SECONDS)
+
+    async def _retire_the_oldest(self) -> None:
+        """If it is of age. One at a time: those of a pool were made together, and would leave nobody to serve."""
+        for pod_id in (await self._registry.aged())[:1]:
+            await self._registry.retire(pod_id, MAX_AGE)
 
     def _end(self, group: asyncio.TaskGroup, pod_id: str, seconds: float) -> None:
         """A pod that cannot be proved idle is never handed out again; its keeper starts the next."""

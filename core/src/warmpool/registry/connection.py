@@ -25,14 +25,15 @@ DRIVER: Final = DriverInfo()  # without it every new connection reads the packag
 WITHOUT_NOTICES: Final = MaintNotificationsConfig(enabled=False)
 
 
-def connect(url: str, *, timeout_seconds: float = 2.0) -> Redis:
+def connect(url: str, *, timeout_seconds: float = 2.0, subscriptions: int = 1) -> Redis:
     """A client for `redis://`, `rediss://` or `unix://`. It connects on first use.
 
-    `timeout_seconds` bounds a command, a connect, and the wait for a free connection.
+    `timeout_seconds` bounds a command, a connect, and the wait for a free connection. Each of so many `subscriptions`
+    may hold a connection for good, beside those of commands.
     """
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=CONNECTIONS,
+        max_connections=CONNECTIONS + subscriptions,
         timeout=timeout_seconds,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,

@@ -75,7 +75,8 @@ class Registry:
     ) -> bool:
         """The pod can serve: it becomes idle and a waiting caller is woken.
 
-        `per_tenant` pods serve no other tenant than their first.
+        `per_tenant` pods serve no other tenant than their first. A pod that has reached its age serves on until its
+        owner, told by `aged`, retires it.
         False if it is known already (a live pod's lease is not touched) or gone.
         """
         bounds = (max_executions, micros(max_age_seconds), int(per_tenant))
@@ -96,10 +97,15 @@ class Registry:
         found: list[str] = await self._scripts.call("unseen", micros(seconds), PODS_PER_CALL)
         return dict(zip(found[::2], found[1::2], strict=True))
 
+    async def next_up(self, most: int) -> dict[str, str]:
+        """The pods that became idle last, which are leased next, with their addresses. None that is bound."""
+        found: list[str] = await self._scripts.call("next_up", most)
+        return dict(zip(found[::2], found[1::2], strict=True))
+
     async def acquire(
         self, *, execution: str, tenant: str, gateway: str, hold_seconds: float, quota: int
     ) -> Lease | NoPod:
-        """Leases the pod that has been idle longest, one that is the tenant's own first.
+        """Leases the pod that became idle last, one that is the tenant's own first.
 
         `quota` is the number of leases the tenant may hold in this pool, over all gateways; expired ones count
         until they are reaped. Raises QuotaExceeded. A cancelled call gives back what it may have leased.
@@ -133,6 +139,7 @@ class Registry:
 
     async def destroy(self) -> None:
         """Removes every key of the pool. Only for a pool that has no pod and gets none any more."""
+        await self._own("own")
         with redis_away():
             async for keys in _batches(self._redis.scan_iter(match=f"{self._root}:*", count=1000)):
                 await self._redis.unlink(*keys)
@@ -148,6 +155,10 @@ class Registry:
             more, retired = await self._scripts.call("reap", self._heartbeat, PODS_PER_CALL)
             reaped += retired
         return reaped
+
+    async def aged(self) -> list[str]:
+        """Idle and leased pods that are to be replaced for their age, the oldest first, at most PODS_PER_CALL."""
+        return cast("list[str]", await self._scripts.call("aged", PODS_PER_CALL))
 
     async def retiring(self) -> list[str]:
         """The pods to delete, the one that has waited longest first; `remove` takes a pod off the list."""

@@ -76,9 +76,6 @@ class Retirement(StrEnum):
     HEARTBEAT_LOST = "HeartbeatLost"
     """Nobody saw it alive for longer than the heartbeat allows."""
 
-    MAX_AGE = "MaxAge"
-    """It reached the age at which pods are replaced."""
-
     MAX_EXECUTIONS = "MaxExecutions"
     """It served as many executions as a pod may."""
 

@@ -79,6 +79,8 @@ def namespace(cluster: Instance, tmp_path: Path) -> str:
     name = f"strict-{next(_numbers)}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    # Made by the controller manager, which a test before may have started anew; without it no pod is admitted.
+    kubectl("-n", name, "wait", "--for=create", "serviceaccount/default", "--timeout=30s")
     apply(pod(name, "client"))
     kubectl("-n", name, "wait", "--for=condition=Ready", "pod/client", "--timeout=30s")
     return name

@@ -1,5 +1,6 @@
--- Leases the pod that has been idle longest: idle -> leased; one that is bound to the tenant first. Those that are silent
--- or worn out are retired on the way.
+-- Leases the pod that became idle last: idle -> leased; one that is bound to the tenant first. Its memory is still in the
+-- processor's caches, and the others stay unused, so that a pool can tell which ones it does not need. Those that are
+-- silent or worn out are retired on the way.
 --
 -- KEYS[1]  root
 -- ARGV[1]  now
@@ -45,12 +46,12 @@ local function lease(pod)
 end
 
 local function next_idle()
-  local own = redis.call('ZPOPMIN', bound_to(tenant))[1]
+  local own = redis.call('ZPOPMAX', bound_to(tenant))[1]
   if own then
     redis.call('ZREM', BOUND, own)
     return own
   end
-  return redis.call('ZPOPMIN', set_of('idle'))[1]
+  return redis.call('ZPOPMAX', set_of('idle'))[1]
 end
 
 if tonumber(redis.call('HGET', TENANTS, tenant) or 0) >= tonumber(ARGV[7]) then

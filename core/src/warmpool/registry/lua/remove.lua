@@ -21,6 +21,7 @@ if state and state ~= 'gone' then
   leave(pod, state)
 end
 redis.call('ZREM', SEEN, pod)
+redis.call('ZREM', AGES, pod)
 redis.call('DEL', record)
 redis.call('HSET', record, 'state', 'gone')
 redis.call('EXPIRE', record, ARGV[3])

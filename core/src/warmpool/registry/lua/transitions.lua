@@ -10,6 +10,7 @@
 -- <root>:leased    zset     score: deadline of the lease
 -- <root>:retiring  zset     score: retiring since
 -- <root>:seen      zset     score: last seen alive; warming, idle and leased pods
+-- <root>:ages      zset     score: when it is to be replaced for its age; idle and leased pods
 -- <root>:tenants   hash     tenant -> leases it holds
 -- <root>:fence     string   the last fencing number
 -- <root>:wakeups   channel  a message whenever a pod becomes idle
@@ -22,7 +23,8 @@
 -- Times are microseconds: under 2^53, so exact in Lua's doubles, but past what tostring() prints.
 
 local root = KEYS[1]
-local SEEN, TENANTS, FENCE, TERM = root .. ':seen', root .. ':tenants', root .. ':fence', root .. ':term'
+local SEEN, AGES, TENANTS = root .. ':seen', root .. ':ages', root .. ':tenants'
+local FENCE, TERM = root .. ':fence', root .. ':term'
 local WAKEUPS, CHANGES, BOUND, DEMAND = root .. ':wakeups', root .. ':changes', root .. ':bound', root .. ':demand'
 
 local function text(number)
@@ -123,6 +125,7 @@ local function retire(pod, from, reason)
   end
   move(pod, from, 'retiring', now)
   unsee(pod)
+  redis.call('ZREM', AGES, pod)
   redis.call('HSETNX', record_of(pod), 'reason', reason)
   redis.call('PUBLISH', CHANGES, pod)
 end
@@ -135,15 +138,12 @@ end
 
 -- Why the pod may serve no further execution, or nil.
 local function worn_out(pod)
-  local record = redis.call('HMGET', record_of(pod), 'registered', 'max_age', 'executions', 'max_executions')
-  local registered = tonumber(record[1])
-  if not registered then
+  local record = redis.call('HMGET', record_of(pod), 'executions', 'max_executions')
+  local most = tonumber(record[2])
+  if not most then
     return 'RecordLost'
   end
-  if now - registered >= tonumber(record[2]) then
-    return 'MaxAge'
-  end
-  if tonumber(record[3]) >= tonumber(record[4]) then
+  if tonumber(record[1]) >= most then
     return 'MaxExecutions'
   end
 end
