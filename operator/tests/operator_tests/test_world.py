@@ -89,7 +89,8 @@ class Story:
         assert not world.whole(world.pool.replicas)
         assert world.cluster.writes - writes <= 2, "a pool at rest is written about"
         world.delete_pool()
-        await asyncio.sleep(10.0)
+        frozen = max(operator.watch.thaws_at for operator in world.operators) - world.now
+        await asyncio.sleep(max(0.0, frozen) + 10.0)
         assert world.cluster.pods == {}
         assert world.redis.model.entries == {}
         for operator in list(world.operators):

@@ -172,7 +172,7 @@ class Watch:
         self._changed = changed
         self._seen = dict(cluster.pods)
         self._events: deque[tuple[float, str, Pod | None]] = deque()
-        self._frozen_until = 0.0
+        self.thaws_at = 0.0
         self._task = asyncio.get_running_loop().create_task(self._deliver())
         self._news = asyncio.Event()
 
@@ -185,7 +185,7 @@ class Watch:
         self._news.set()
 
     def freeze(self, seconds: float) -> None:
-        self._frozen_until = self._cluster.now + seconds
+        self.thaws_at = self._cluster.now + seconds
 
     def close(self) -> None:
         self._task.cancel()
@@ -197,7 +197,7 @@ class Watch:
             self._news.clear()
             while self._events:
                 at, name, pod = self._events.popleft()
-                await asyncio.sleep(max(0.0, max(at, self._frozen_until) - self._cluster.now))
+                await asyncio.sleep(max(0.0, max(at, self.thaws_at) - self._cluster.now))
                 if pod is None:
                     self._seen.pop(name, None)
                 else:
