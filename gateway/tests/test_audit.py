@@ -303,6 +303,43 @@ async def test_draining_writes_what_is_left_and_leaves_the_group(consumer, redis
     assert await redis.xinfo_consumers(STREAM, GROUP) == []
 
 
+async def test_a_record_that_is_handed_over_while_its_gateway_leaves_is_written(consumer, redis, postgres, monkeypatch):
+    """Redis may answer a question late whose asker is gone; without a holder no gateway would ever get the record."""
+    await consumer._make_group()
+    late = [new_id()]
+    read = consumer._read
+
+    async def read_and_lose_an_answer(after, **options):
+        entries = await read(after, **options)
+        if after == ">" and not entries and late:
+            await add(redis, record(late.pop()))
+            assert await redis.xreadgroup(GROUP, "g1", {STREAM: ">"})
+        return entries
+
+    monkeypatch.setattr(consumer, "_read", read_and_lose_an_answer)
+    await consumer.drain(5)
+    assert len(await rows(postgres)) == 1
+    assert await redis.xinfo_consumers(STREAM, GROUP) == []
+
+
+async def test_an_ending_gateway_hears_the_answer_that_it_waits_for_and_needs_no_new_connection(
+    consumer, redis, postgres
+):
+    """A pod that ends may have no way to Redis any more but the connections that it has."""
+    await consumer._make_group()
+    running = asyncio.create_task(consumer._forever(consumer._move))
+    async with asyncio.timeout(5):
+        while not any("b" in client["flags"] for client in await redis.client_list()):
+            await asyncio.sleep(0.005)
+    made = (await redis.info("stats"))["total_connections_received"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await add(redis, record())
+    await consumer.drain(5)
+    assert len(await rows(postgres)) == 1
+    assert (await redis.info("stats"))["total_connections_received"] == made
+
+
 async def test_draining_gives_up_in_time_and_leaves_the_records(consumer, redis, postgres):
     await consumer._make_group()
     await add(redis, record())

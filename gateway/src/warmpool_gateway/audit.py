@@ -44,6 +44,13 @@ MAX_DELAY_SECONDS: Final = 5.0
 STATEMENTS: Final = {"execution": statement("insert_executions"), "tool_call": statement("insert_tool_calls")}
 TABLES: Final = ("executions", "tool_calls")
 
+LEAVE: Final = """
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
+redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+"""Takes a consumer out of the group, unless it holds records: those would be delivered to nobody again."""
+
 POISON: Final = (psycopg.DataError, psycopg.IntegrityError)
 """What Postgres says of a record that it will never take; a missing partition is one too."""
 
@@ -94,6 +101,8 @@ class AuditConsumer:
         self._settings = settings
         self._name = name
         self._clock = clock
+        self._asked: asyncio.Future[Any] | None = None
+        """The last question for records. It outlasts whoever asked it: Redis may be answering."""
         self._under_way = False
         """A move was begun and has not ended: it may have broken off with records delivered and not written."""
         self._hurry = asyncio.Event()
@@ -128,9 +137,13 @@ class AuditConsumer:
         """After `run` has ended: moves what is left, then leaves the group if nothing is."""
         try:
             async with asyncio.timeout(seconds):
-                while entries := await self._read("0") or await self._read(">"):
-                    await self._write(entries)
-                await self._redis.xgroup_delconsumer(STREAM, GROUP, self._name)
+                if self._asked:
+                    await asyncio.wait([self._asked])
+                left = False
+                while not left:
+                    while entries := await self._read("0") or await self._read(">"):
+                        await self._write(entries)
+                    left = await self._leave(self._name)
         except (TimeoutError, RedisError, OSError) as fault:
             logger.warning("records left in Redis for another gateway", extra={"fault": str(fault)})
 
@@ -169,18 +182,23 @@ class AuditConsumer:
 
     async def _read(self, after: str, *, block: float | None = None, most: int | None = None) -> list[Entry]:
         milliseconds = None if block is None else round(block * 1000)
-        asked: dict[Any, Any] = {STREAM: after}
+        count = most or self._settings.batch
+        question = self._redis.xreadgroup(GROUP, self._name, {STREAM: after}, count=count, block=milliseconds)
+        self._asked = asyncio.ensure_future(asyncio.wait_for(question, ANSWER_SECONDS + (block or 0)))
+        self._asked.add_done_callback(_heard)
         try:
-            async with asyncio.timeout(ANSWER_SECONDS + (block or 0)):
-                reply = await self._redis.xreadgroup(
-                    GROUP, self._name, asked, count=most or self._settings.batch, block=milliseconds
-                )
+            reply = await asyncio.shield(self._asked)
         except ResponseError as fault:
             if not str(fault).startswith("NOGROUP"):
                 raise
             await self._make_group()
             return []
         return [entry for _, entries in cast("Any", reply) or () for entry in _entries(entries)]
+
+    async def _leave(self, consumer: str) -> bool:
+        """False where it holds records."""
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return bool(await self._redis.eval(LEAVE, 1, STREAM, GROUP, consumer))
 
     async def _make_group(self) -> None:
         with suppress(ResponseError):  # another gateway was faster
@@ -202,7 +220,7 @@ class AuditConsumer:
         async with asyncio.timeout(ANSWER_SECONDS):
             for consumer in await self._redis.xinfo_consumers(STREAM, GROUP):
                 if consumer["pending"] == 0 and consumer["idle"] > FORGOTTEN_SECONDS * 1000:
-                    await self._redis.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
+                    await self._leave(consumer["name"])
 
     async def _measure(self) -> None:
         self.backlog = await self._redis.xlen(STREAM)
@@ -320,6 +338,12 @@ def _portions(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
 def _entries(entries: Sequence[tuple[str, dict[str, str] | None]]) -> list[Entry]:
     """Without those that were deleted while someone held them."""
     return [Entry(id, fields) for id, fields in entries if fields is not None]
+
+
+def _heard(answer: asyncio.Future[Any]) -> None:
+    """Takes note of a fault that its asker does not wait for any more: what was asked for is asked again."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 async def _back_off(failures: int) -> None:
