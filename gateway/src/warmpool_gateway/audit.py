@@ -101,10 +101,9 @@ class AuditConsumer:
         self._settings = settings
         self._name = name
         self._clock = clock
-        self._asked: asyncio.Future[Any] | None = None
-        """The last question for records. It outlasts whoever asked it: Redis may be answering."""
+        self._round: asyncio.Task[None] | None = None
         self._under_way = False
-        """A move was begun and has not ended: it may have broken off with records delivered and not written."""
+        """A round was begun and has not ended: it may have broken off with records delivered and not written."""
         self._hurry = asyncio.Event()
         self._wrote = asyncio.Event()
 
@@ -137,8 +136,8 @@ class AuditConsumer:
         """After `run` has ended: moves what is left, then leaves the group if nothing is."""
         try:
             async with asyncio.timeout(seconds):
-                if self._asked:
-                    await asyncio.wait([self._asked])
+                if self._round:
+                    await asyncio.wait([self._round])
                 left = False
                 while not left:
                     while entries := await self._read("0") or await self._read(">"):
@@ -146,6 +145,10 @@ class AuditConsumer:
                     left = await self._leave(self._name)
         except (TimeoutError, RedisError, OSError) as fault:
             logger.warning("records left in Redis for another gateway", extra={"fault": str(fault)})
+        finally:
+            if self._round:
+                self._round.cancel()
+                await asyncio.wait([self._round])
 
     async def _forever(self, step: Callable[[], Awaitable[None]], *, every: float = 0.0) -> None:
         failures = 0
@@ -165,6 +168,13 @@ class AuditConsumer:
                 await asyncio.sleep(every)
 
     async def _move(self) -> None:
+        """A round, which outlasts whoever waits for it: Redis may be answering, or Postgres writing, on a connection
+        that a gateway which ends could not make again."""
+        self._round = asyncio.create_task(self._move_some())
+        self._round.add_done_callback(_note)
+        await asyncio.shield(self._round)
+
+    async def _move_some(self) -> None:
         """Waits for records, gives others a moment to join them, and writes them together."""
         while self._under_way and (left := await self._read("0")):
             await self._write(left)
@@ -182,12 +192,12 @@ class AuditConsumer:
 
     async def _read(self, after: str, *, block: float | None = None, most: int | None = None) -> list[Entry]:
         milliseconds = None if block is None else round(block * 1000)
-        count = most or self._settings.batch
-        question = self._redis.xreadgroup(GROUP, self._name, {STREAM: after}, count=count, block=milliseconds)
-        self._asked = asyncio.ensure_future(asyncio.wait_for(question, ANSWER_SECONDS + (block or 0)))
-        self._asked.add_done_callback(_heard)
+        asked: dict[Any, Any] = {STREAM: after}
         try:
-            reply = await asyncio.shield(self._asked)
+            async with asyncio.timeout(ANSWER_SECONDS + (block or 0)):
+                reply = await self._redis.xreadgroup(
+                    GROUP, self._name, asked, count=most or self._settings.batch, block=milliseconds
+                )
         except ResponseError as fault:
             if not str(fault).startswith("NOGROUP"):
                 raise
@@ -340,10 +350,10 @@ def _entries(entries: Sequence[tuple[str, dict[str, str] | None]]) -> list[Entry
     return [Entry(id, fields) for id, fields in entries if fields is not None]
 
 
-def _heard(answer: asyncio.Future[Any]) -> None:
-    """Takes note of a fault that its asker does not wait for any more: what was asked for is asked again."""
-    if not answer.cancelled():
-        answer.exception()
+def _note(round: asyncio.Task[None]) -> None:
+    """Takes note of a fault for which nobody waits any more: what was left is moved again."""
+    if not round.cancelled():
+        round.exception()
 
 
 async def _back_off(failures: int) -> None:

@@ -35,7 +35,7 @@ from warmpool_gateway.store import ExecutionStore
 from warmpool_gateway.tools import ToolServer
 
 SETTLE_SECONDS: Final = 1.0  # at the end, for leases and records that Redis did not take at once
-DRAIN_SECONDS: Final = 2.0  # at the end, for records that are in Redis and not in Postgres
+DRAIN_SECONDS: Final = 3.0  # after that, to move records to Postgres; Redis may take one of them to hand some over
 POSTGRES_CHECK_SECONDS: Final = 1.0
 NEEDED: Final = ("redis", "keys")
 ROUTE_SECONDS: Final = 30.0
