@@ -164,6 +164,17 @@ async def proven(serving: Serving, *, narrow: bool = False) -> AsyncIterator[Str
         yield stream
 
 
+async def run(serving: Serving, code: str = "6 * 7", **others) -> dict:
+    """One program on a connection of its own; its RESULT."""
+    async with proven(serving) as stream:
+        stream.start(code, serving.next_fence(), **others)
+        return await stream.message(Message.RESULT)
+
+
+async def still_serves(serving: Serving) -> bool:
+    return (await run(serving))["value"] == 42
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """For states that announce themselves nowhere."""
     deadline = time.monotonic() + seconds
