@@ -23,10 +23,10 @@ class House:
         self.queues: list[PoolQueue] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def pods(self, *ids: str, per_tenant: bool = False) -> None:
+    async def pods(self, *ids: str, max_executions: int = 1000, per_tenant: bool = False) -> None:
         for id in ids:
             await self.registry.register(
-                id, f"127.0.0.1:{len(id)}", max_executions=1000, max_age_seconds=3600, per_tenant=per_tenant
+                id, f"127.0.0.1:{len(id)}", max_executions=max_executions, max_age_seconds=3600, per_tenant=per_tenant
             )
 
     async def gateway(self, **settings: Any) -> PoolQueue:
@@ -233,8 +233,8 @@ async def test_a_caller_that_goes_away_leaves_the_line(house):
 
 @pytest.mark.parametrize("turns", range(12))
 @pytest.mark.parametrize("how", ["cancelled", "gone"])
-async def test_no_lease_is_lost_whenever_the_caller_leaves(house, how, turns):
-    await house.pods("a")
+async def test_no_lease_is_lost_and_no_pod_used_up_whenever_the_caller_leaves(house, how, turns):
+    await house.pods("a", max_executions=1)
     queue = await house.gateway(tick_seconds=60)
     gone = asyncio.get_running_loop().create_future()
     task = acquire(queue, gone=gone)
@@ -250,7 +250,7 @@ async def test_no_lease_is_lost_whenever_the_caller_leaves(house, how, turns):
         with contextlib.suppress(asyncio.CancelledError):
             lease = await task
     if lease is not None:
-        await queue.release(lease, clean=True)
+        await queue.release(lease, clean=True, used=False)
     while queue._tasks:
         await asyncio.gather(*queue._tasks)
     pod = (await house.registry.pods())[0]

@@ -110,18 +110,27 @@ class Model:
         self.change(lease.pod, lease=replace(lease, deadline=later(self.now, hold)))
         return True
 
-    def release(self, lease, clean):
+    def release(self, lease, clean, used=True):
         if not self.holds(lease):
             return Released.STALE
         entry = self.entries[lease.pod]
+        if not used:
+            self.change(lease.pod, executions=entry.pod.executions - 1)
         late = entry.pod.lease.deadline <= self.now
-        reason = "LeaseExpired" if late else "Dirty" if not clean else entry.pod.reason or self.worn_out(entry)
+        reason = (
+            "LeaseExpired"
+            if late
+            else "Dirty"
+            if not clean
+            else entry.pod.reason or (self.worn_out(entry) if used else None)
+        )
         if reason:
             self.retire_now(lease.pod, reason)
             return Released.RETIRED
         self.change(lease.pod, state=PodState.IDLE, lease=None, seen_at=self.now)
         entry.since = self.now
-        entry.bound = lease.tenant if entry.per_tenant else None
+        if used and entry.per_tenant:
+            entry.bound = lease.tenant
         return Released.IDLE
 
     def retire(self, id, reason):

@@ -150,10 +150,10 @@ class RegistryMachine(RuleBasedStateMachine):
         if renewed:
             self.deadlines[lease.pod] = later(self.model.now, hold)
 
-    @rule(lease=leases, clean=st.booleans())
-    def release(self, lease, clean):
-        released = self.run(self.registry.release(lease, clean=clean))
-        assert released is self.model.release(lease, clean)
+    @rule(lease=leases, clean=st.booleans(), used=st.booleans())
+    def release(self, lease, clean, used):
+        released = self.run(self.registry.release(lease, clean=clean, used=used))
+        assert released is self.model.release(lease, clean, used)
         if released is not Released.STALE:
             del self.deadlines[lease.pod]
         if released is Released.RETIRED:

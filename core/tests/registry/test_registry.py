@@ -75,6 +75,14 @@ async def test_a_pod_retires_at_the_release_of_its_last_execution(pool):
     assert (await pool.pod("p1")).reason == Retirement.MAX_EXECUTIONS
 
 
+async def test_a_lease_that_was_given_back_unused_uses_nothing_up(pool):
+    await pool.add("p1", max_executions=1)
+    for _ in range(3):
+        assert await pool.registry.release(await pool.lease(), clean=True, used=False) is Released.IDLE
+    assert (await pool.pod("p1")).executions == 0
+    assert await pool.registry.release(await pool.lease(), clean=True) is Released.RETIRED
+
+
 async def test_pods_past_their_age_are_told_of_oldest_first_and_serve_on_until_their_owner_retires_them(pool):
     await pool.add("p1", max_age_seconds=40)
     await pool.add("p2", max_age_seconds=39)

@@ -22,6 +22,14 @@ async def test_a_pod_serves_its_first_tenant_again_before_a_fresh_one_does(pool)
     assert await serve(pool, "globex") == "p1"
 
 
+async def test_a_lease_that_was_given_back_unused_binds_no_pod(pool):
+    await add(pool, "p1")
+    await pool.registry.release(await pool.lease("acme"), clean=True, used=False)
+    assert await serve(pool, "globex") == "p1"
+    await pool.registry.release(await pool.lease("globex"), clean=True, used=False)
+    assert await pool.acquire("acme") is NoPod.BOUND
+
+
 async def test_a_tenant_gets_no_pod_that_another_has_used(pool):
     await add(pool, "p1")
     await serve(pool, "acme")

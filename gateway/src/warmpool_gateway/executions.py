@@ -227,7 +227,7 @@ class Executor:
     async def _give_back(self, execution: Execution, *, clean: bool) -> None:
         lease, execution.lease = execution.lease, None
         if lease is not None:
-            await self._settlements.settle(lease, clean=clean)
+            await self._settlements.settle(lease, clean=clean, used=False)
             if not clean:
                 self._pods.drop(lease.pod)
 

@@ -105,16 +105,16 @@ class PoolQueue:
             timer.cancel()
             gone.remove_done_callback(leave)
 
-    async def release(self, lease: Lease, *, clean: bool) -> Released:
+    async def release(self, lease: Lease, *, clean: bool, used: bool = True) -> Released:
         """Ends a lease and hands the pod on: who is next asks for it on the same round trip. Raises Unavailable."""
         self._demand.released(lease)
         if not clean:
-            return await self._registry.release(lease, clean=False)
+            return await self._registry.release(lease, clean=False, used=used)
         release = self._belief.releasing(self.clock())
         self._serve_anew()
         released = None
         try:
-            released = await self._registry.release(lease, clean=True)
+            released = await self._registry.release(lease, clean=True, used=used)
         finally:
             self._belief.released(release, idle=released is Released.IDLE)
             self._serve_anew()
@@ -254,7 +254,7 @@ class PoolQueue:
     async def _give_back(self, lease: Lease) -> None:
         """Nothing ran. Where Redis is away the lease runs out, and its pod is replaced."""
         try:
-            await self.release(lease, clean=True)
+            await self.release(lease, clean=True, used=False)
         except RetryLater as fault:
             logger.warning("lease not given back", extra={"pod": lease.pod, "fault": str(fault)})
 

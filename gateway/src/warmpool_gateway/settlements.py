@@ -36,6 +36,7 @@ class _Settlement:
 
     lease: Lease | None
     clean: bool
+    used: bool
     entry: dict[Any, Any] | None
     """What the stream gets of it: written out once, so that its weight is known while it waits."""
 
@@ -62,9 +63,11 @@ class Settlements:
         """Whether as much waits for Redis as may. What runs already is still kept when it ends."""
         return len(self._late) >= MAX_LATE or self._late_bytes >= MAX_LATE_BYTES
 
-    async def settle(self, lease: Lease | None, *, clean: bool, record: ExecutionRecord | None = None) -> None:
+    async def settle(
+        self, lease: Lease | None, *, clean: bool, used: bool = True, record: ExecutionRecord | None = None
+    ) -> None:
         """Returns once Redis has both, or has failed to take them; then they follow later."""
-        settlement = _Settlement(lease, clean, None if record is None else fields_of(record))
+        settlement = _Settlement(lease, clean, used, None if record is None else fields_of(record))
         if await self._attempt(settlement):
             return
         metrics.settlements_late.inc()
@@ -94,7 +97,7 @@ class Settlements:
         if settlement.lease is None:
             return
         try:
-            await self._queue.release(settlement.lease, clean=settlement.clean)
+            await self._queue.release(settlement.lease, clean=settlement.clean, used=settlement.used)
         except RetryLater:
             return
         settlement.lease = None

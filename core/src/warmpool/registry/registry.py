@@ -122,9 +122,12 @@ class Registry:
         """Moves the lease's deadline to `hold_seconds` from now. False if it expired or is not the pod's any more."""
         return bool(await self._scripts.call("renew", lease.pod, lease.fence, micros(hold_seconds)))
 
-    async def release(self, lease: Lease, *, clean: bool) -> Released:
-        """Ends the lease. `clean` says that the execution left nothing behind; otherwise the pod is retired."""
-        return Released(await self._scripts.call("release", lease.pod, lease.fence, int(clean)))
+    async def release(self, lease: Lease, *, clean: bool, used: bool = True) -> Released:
+        """Ends the lease. `clean` says that the execution left nothing behind; otherwise the pod is retired.
+
+        Where nothing was run there, `used` is False: the pod is as if it had not been leased.
+        """
+        return Released(await self._scripts.call("release", lease.pod, lease.fence, int(clean), int(used)))
 
     async def retire(self, pod: str, reason: str) -> bool:
         """The pod is to be replaced: at once, or at its release while it is leased.
@@ -260,7 +263,7 @@ class Registry:
         with suppress(RetryLater):  # Redis is away: at worst the lease expires and its pod is replaced
             lease = await attempt
             if isinstance(lease, Lease):
-                await self.release(lease, clean=True)
+                await self.release(lease, clean=True, used=False)
 
     async def _own(self, script: str, *arguments: str | int) -> Any:
         """A step that only the pods' owner takes."""

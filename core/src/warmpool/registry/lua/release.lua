@@ -5,6 +5,7 @@
 -- ARGV[2]  pod
 -- ARGV[3]  fence of the lease
 -- ARGV[4]  1 for clean, 0 for dirty
+-- ARGV[5]  1 where a program ran, 0 where none did: then the pod is as if it had not been leased
 --
 -- Result: 'idle', 'retired', or 'stale' when the lease was not the pod's any more.
 
@@ -14,6 +15,8 @@ if not held then
   return 'stale'
 end
 
+local used = ARGV[5] == '1'
+
 local function unfit()
   if deadline <= now then
     return 'LeaseExpired'
@@ -21,18 +24,21 @@ local function unfit()
   if ARGV[4] ~= '1' then
     return 'Dirty'
   end
-  return redis.call('HGET', record_of(pod), 'reason') or worn_out(pod)
+  return redis.call('HGET', record_of(pod), 'reason') or (used and worn_out(pod))
 end
 
 local reason = unfit()
 if reason then
   retire(pod, 'leased', reason)
-  return 'retired'
+else
+  local record = redis.call('HMGET', record_of(pod), 'per_tenant', 'tenant')
+  free(pod)
+  if used and record[1] == '1' then
+    redis.call('HSET', record_of(pod), 'bound', record[2])
+  end
+  serve(pod, 'leased')
 end
-local record = redis.call('HMGET', record_of(pod), 'per_tenant', 'tenant')
-free(pod)
-if record[1] == '1' then
-  redis.call('HSET', record_of(pod), 'bound', record[2])
+if not used then
+  redis.call('HINCRBY', record_of(pod), 'executions', -1)
 end
-serve(pod, 'leased')
-return 'idle'
+return reason and 'retired' or 'idle'
