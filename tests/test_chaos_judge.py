@@ -102,6 +102,25 @@ def test_a_pod_that_is_leased_while_it_is_leased_is_wrong(world: World):
     assert "leased by exe_9" in world.wrong
 
 
+def test_a_pod_that_goes_under_a_lease_is_wrong_where_nothing_had_happened_to_it(world: World):
+    world.leased("exe_9")
+    world.at += 1
+    world.move(POD, PodState.GONE)
+    assert f"{POD} went at" in world.wrong
+    world.fault(target=POD)
+    assert world.wrong == ""
+
+
+def test_a_used_pod_of_single_use_goes_under_its_lease_where_its_gateway_could_not_give_it_back(world: World):
+    world.leased("exe_9")
+    world.fault(killed=(GATEWAY_POD,))
+    world.at += 1
+    world.move(POD, PodState.GONE)
+    assert f"{POD} went at" in world.wrong
+    world.evidence.seen.most_executions[POD] = 1
+    assert f"{POD} went at" not in world.wrong
+
+
 @pytest.mark.parametrize("state", [PodState.RETIRING, PodState.GONE])
 def test_a_pod_that_is_leased_after_its_end_is_wrong(world: World, state: PodState):
     world.move(POD, state)

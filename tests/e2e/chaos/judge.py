@@ -192,6 +192,19 @@ def _ran_out(case: Case) -> Iterator[Lease]:
                 yield before.lease
 
 
+def pods_that_went_under_a_lease(case: Case) -> Iterator[str]:
+    """Which only those may that were hit themselves, and used ones of single use, which end, whose release was lost."""
+    hit = case.killed | {fault.target for fault in case.evidence.faults}
+    for (pod, *_), moves in grouped(((move.pod, move.watch, move.life), move) for move in case.seen.moves).items():
+        for before, after in pairwise(moves):
+            if before.lease is None or after.state is not PodState.GONE or pod in hit:
+                continue
+            gateway = case.gateway_killed(before.at - NOTICE_SECONDS, after.at, before.lease.gateway)
+            lost = gateway or case.redis_troubled(before.at, after.at)
+            if not (lost and case.seen.most_executions.get(pod) == 1):
+                yield f"{pod} went at {after.at:.3f} under {before.lease.execution}, and nothing had happened to it"
+
+
 def pods_that_served_more_than_they_may(case: Case) -> Iterator[str]:
     for pod, leases in grouped((lease.pod, lease) for lease in case.seen.leases).items():
         most = case.seen.most_executions.get(pod)
@@ -305,6 +318,7 @@ RULES: Final[Sequence[Callable[[Case], Iterator[str]]]] = (
     leases_of_pods_that_a_lost_redis_knew,
     fences_that_do_not_grow,
     leases_that_nobody_gave_back,
+    pods_that_went_under_a_lease,
     pods_that_served_more_than_they_may,
     programs_at_once_in_one_pod,
     programs_that_ran_elsewhere,
