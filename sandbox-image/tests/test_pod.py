@@ -113,6 +113,10 @@ def test_where_processor_time_is_not_known_a_tree_is_looked_at_each_time():
     assert [looks.is_due(now=100.0 + 0.03 * number) for number in range(1, 4)] == [True] * 3
 
 
+def test_a_large_pod_is_looked_at_as_often_as_its_programs_own_limits_need(group):
+    assert Pod(cgroup.MemoryUse(group(used=MIB)), 65_536 * MIB).seconds_to_next_look() == 0.06
+
+
 @pytest.mark.parametrize(
     ("used", "cached", "overfull"),
     [(400, 0, 0), (450, 0, 450), (450, 20, 0), (500, 10, 480)],
@@ -123,7 +127,7 @@ def test_a_pod_is_overfull_by_what_it_holds(group, used, cached, overfull):
     assert pod.overfull_bytes() == overfull * MIB
 
 
-@pytest.mark.parametrize("limit", [128, 512, 2048])
+@pytest.mark.parametrize("limit", [128, 512])
 def test_a_pod_that_fills_up_is_looked_at_more_often_and_before_it_can_be_full(group, limit):
     seconds = [
         Pod(cgroup.MemoryUse(group(used=limit * percent // 100 * MIB)), limit * MIB).seconds_to_next_look()

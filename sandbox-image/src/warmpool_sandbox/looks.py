@@ -9,6 +9,8 @@ POLL_SECONDS: Final = 0.025
 """At 1 GB/s of page faults a tree grows by 25 MB between two looks: inside the margin to the pod's limit."""
 _NEAR_SECONDS: Final = 0.005
 """Between two looks at a pod that is half full. Many processes grow at once, and to look at each takes longer."""
+_FAR_SECONDS: Final = 0.06
+"""Between two looks at any pod, however much room it has: its programs' own limits are looked after too."""
 _GROWTH_BYTES_PER_SECOND: Final = 7 * 1024**3
 """More than one processor takes in pages of 4 KiB. A pod that is nearly empty may be left alone for 55 ms, and
 each look spared is a process not woken up."""
@@ -36,7 +38,8 @@ class Pod:
         charged = self.memory.charged_bytes()
         if charged >= self.limit_bytes // 2:
             return _NEAR_SECONDS
-        return max(_NEAR_SECONDS, (self.limit_bytes * _POD_SHARE - charged) / _GROWTH_BYTES_PER_SECOND)
+        until_full = (self.limit_bytes * _POD_SHARE - charged) / _GROWTH_BYTES_PER_SECOND
+        return min(_FAR_SECONDS, max(_NEAR_SECONDS, until_full))
 
     def overfull_bytes(self) -> int:
         """What it holds, where that is too much, else 0."""

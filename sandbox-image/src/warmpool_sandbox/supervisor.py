@@ -107,7 +107,15 @@ class Supervisor:
         self._execution = request["execution"]
         task = asyncio.create_task(self._run(connection, body, request["execution"], limits))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        """A fault of ours leaves nobody who knows what became of the program: the sandbox ends."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            told = {"message": "running a program failed", "exception": fault, "task": task}
+            asyncio.get_running_loop().call_exception_handler(told)
+            self._finish()
 
     async def _run(self, connection: "Connection", body: bytes, execution: str, limits: Limits) -> None:
         outcome = await self.slot.run(execution, body, limits, connection.send)
@@ -235,7 +243,7 @@ class Connection(asyncio.Protocol):
 
     def linger(self) -> None:
         """Closing waits until the last bytes have arrived: a pod's network may end with this process."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
 
     def close(self) -> "asyncio.Future[None]":

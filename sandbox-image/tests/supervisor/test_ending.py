@@ -11,6 +11,7 @@ import pytest
 from support.serving import is_gone, proven, still_serves, wait_until
 
 from warmpool.protocol import Message
+from warmpool_sandbox.supervisor import Connection
 
 WAITING_CALL = "from warmpool_sandbox.tools import call\ncall('a.b', {})"
 PROMPT_SECONDS = 1.0
@@ -121,6 +122,32 @@ async def test_one_of_single_use_ends_after_its_program(start):
         assert await stream.is_closed()
         assert await other.is_closed()
     assert await asyncio.to_thread(serving.process.wait, 10) == 0
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["of single use", "told to end"])
+async def test_it_ends_though_the_gateway_of_its_program_is_gone(start, told):
+    serving = start(*([] if told else ["--single-use"]))
+    async with proven(serving) as stream:
+        stream.start(WAITING_CALL, 1, validate=False)
+        await stream.message(Message.TOOL_CALL)
+        if told:
+            serving.process.send_signal(signal.SIGTERM)
+            assert (await no_longer_busy(serving))["reason"] == "draining"
+    assert await asyncio.to_thread(serving.process.wait, 10) == 0
+
+
+async def test_a_fault_of_its_own_ends_it(silent_supervisor, monkeypatch):
+    """What became of the program is not known then, nor what it left."""
+
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("ours")
+
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: told.append(fault))
+    monkeypatch.setattr(silent_supervisor.slot, "run", fail)
+    silent_supervisor.run(Connection(silent_supervisor), b"", {"execution": "exe", "fence": 1, "code": "1"})
+    await asyncio.wait_for(silent_supervisor.stopped.wait(), 5)
+    assert [str(fault["exception"]) for fault in told] == ["ours"]
 
 
 async def test_one_of_a_single_tenant_runs_the_programs_of_its_first_and_of_no_other(start):

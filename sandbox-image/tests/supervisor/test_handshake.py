@@ -9,8 +9,7 @@ from support.serving import POD, Serving, connected, proven, still_serves
 
 from warmpool.protocol import HEADER, VERSION, Limits, Message, encode_frame, gateway_proof
 from warmpool_sandbox import supervisor as supervisor_module
-from warmpool_sandbox.slot import Slot
-from warmpool_sandbox.supervisor import Supervisor, serve
+from warmpool_sandbox.supervisor import serve
 
 
 async def test_a_gateway_and_a_supervisor_prove_themselves_to_each_other(serving):
@@ -111,13 +110,6 @@ async def rest(reader: asyncio.StreamReader, size: int = -1) -> bytes:
         while len(data) != size and (more := await reader.read(1000 if size < 0 else size)):
             data += more
     return data
-
-
-@pytest.fixture
-def silent_supervisor(tmp_path, monkeypatch) -> Supervisor:
-    """In this process, with a patience that a test can wait for; it runs nothing."""
-    monkeypatch.setattr(supervisor_module, "_HANDSHAKE_SECONDS", 0.1)
-    return Supervisor(Slot(tmp_path), pod=POD, pool="default", key=b"k" * 32, limits=Limits())
 
 
 async def test_a_peer_that_says_nothing_is_cut_off_in_time(silent_supervisor):
