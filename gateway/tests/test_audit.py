@@ -340,6 +340,21 @@ async def test_an_ending_gateway_hears_the_answer_that_it_waits_for_and_needs_no
     assert (await redis.info("stats"))["total_connections_received"] == made
 
 
+async def test_draining_ends_though_others_go_on_adding(consumer, redis, postgres, monkeypatch):
+    await consumer._make_group()
+    write = consumer._write
+
+    async def write_and_add(entries):
+        await write(entries)
+        await add(redis, record())
+
+    monkeypatch.setattr(consumer, "_write", write_and_add)
+    await add(redis, record())
+    await consumer.drain(0.5)
+    assert await redis.xinfo_consumers(STREAM, GROUP) == []
+    assert await redis.xlen(STREAM) == 1  # another gateway's
+
+
 async def test_draining_gives_up_in_time_and_leaves_the_records(consumer, redis, postgres):
     await consumer._make_group()
     await add(redis, record())

@@ -133,14 +133,19 @@ class AuditConsumer:
         return self.backlog
 
     async def drain(self, seconds: float) -> None:
-        """After `run` has ended: moves what is left, then leaves the group if nothing is."""
+        """After `run` has ended: moves what is left, then leaves the group if nothing is.
+
+        For the first half of the time also what comes meanwhile, which other gateways take after that.
+        """
+        loop = asyncio.get_running_loop()
+        half = loop.time() + seconds / 2
         try:
             async with asyncio.timeout(seconds):
                 if self._round:
                     await asyncio.wait([self._round])
                 left = False
                 while not left:
-                    while entries := await self._read("0") or await self._read(">"):
+                    while entries := await self._read("0") or (loop.time() < half and await self._read(">")):
                         await self._write(entries)
                     left = await self._leave(self._name)
         except (TimeoutError, RedisError, OSError) as fault:

@@ -192,7 +192,7 @@ class Executor:
             if isinstance(verdict, Outcome):
                 return verdict
             metrics.not_started.labels(pool=self._pool.name, reason=verdict.reason).inc()
-            await self._give_back(execution, clean=verdict.clean)
+            await self._give_back(execution, verdict)
             if verdict.reason == "cancelled":
                 break
             told = {"execution": execution.id, "pod": lease.pod, "reason": verdict.reason}
@@ -224,11 +224,12 @@ class Executor:
         finally:
             self._run_time.observe(time.monotonic() - started)
 
-    async def _give_back(self, execution: Execution, *, clean: bool) -> None:
+    async def _give_back(self, execution: Execution, verdict: NotStarted) -> None:
+        """Whether it was used is not the pod's to say: it was, where anything was sent there."""
         lease, execution.lease = execution.lease, None
         if lease is not None:
-            await self._settlements.settle(lease, clean=clean, used=False)
-            if not clean:
+            await self._settlements.settle(lease, clean=verdict.clean, used=verdict.reason != "cancelled")
+            if not verdict.clean:
                 self._pods.drop(lease.pod)
 
     async def _settle(self, execution: Execution, outcome: Outcome, response: ExecutionResponse) -> None:
