@@ -152,7 +152,7 @@ class Keeper:
             ending=self._endings.see(standings, now) if self.pool.single_use else frozenset(),
             aged=self._aged,
             lost=self._losses.see(pods.values(), now),
-            unused=self._unused.see(standings, now) if self.pool.per_tenant else frozenset(),
+            unused=self._unused.see(standings, load.waiting, now) if self.pool.per_tenant else frozenset(),
             may_create=0 if self._expectations.unsure else self._may_create(pods.values(), now),
         )  # fmt: skip
         autoscale = self.pool.autoscale

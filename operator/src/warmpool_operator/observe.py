@@ -113,11 +113,13 @@ class Losses:
 
 @dataclass(slots=True)
 class Unused:
-    """Pods that were idle for one tenant only at each look for a while."""
+    """Pods that were idle for one tenant only at each look for a while in which callers waited. Where a burst begins,
+    those that it is about to use have been idle for long too."""
 
     _since: dict[str, float] = field(default_factory=dict)
 
-    def see(self, standings: Mapping[str, Standing], now: float) -> frozenset[str]:
+    def see(self, standings: Mapping[str, Standing], waiting: int, now: float) -> frozenset[str]:
         """Names of those that others may have."""
-        self._since = {name: self._since.get(name, now) for name, standing in standings.items() if standing.bound}
+        bound = [name for name, standing in standings.items() if standing.bound and waiting]
+        self._since = {name: self._since.get(name, now) for name in bound}
         return frozenset(name for name, since in self._since.items() if now - since >= UNUSED_SECONDS)

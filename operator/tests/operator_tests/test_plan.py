@@ -252,13 +252,21 @@ def test_a_bound_pod_that_its_tenant_uses_is_not_taken_from_it_whoever_waits() -
     assert plan(wanted(2), seen) == [Retire("b", Reason.BOUND_ELSEWHERE)]
 
 
+def test_a_bound_pod_is_unused_only_while_callers_wait() -> None:
+    """A burst finds pods that were idle for long, and uses them in a moment."""
+    unused, idle = Unused(), known(PodState.IDLE, bound=True)
+    looks = [(0.0, 0), (60.0, 0), (60.1, 9), (60.1 + UNUSED_SECONDS, 9), (70.0, 0), (70.1, 9)]
+    seen = [unused.see({"a": idle}, waiting, 100.0 + now) for now, waiting in looks]
+    assert [bool(names) for names in seen] == [False, False, False, True, False, False]
+
+
 def test_a_bound_pod_is_unused_once_it_was_idle_at_each_look_for_a_moment() -> None:
     unused, idle = Unused(), known(PodState.IDLE, bound=True)
     almost = 0.9 * UNUSED_SECONDS
     looks = [(0.0, idle), (almost, idle), (1.0, LEASED)]
     looks += [(2.0 + later, idle) for later in (0.0, almost, UNUSED_SECONDS)]
 
-    seen = [unused.see({"a": standing}, 100.0 + now) for now, standing in looks]
+    seen = [unused.see({"a": standing}, 1, 100.0 + now) for now, standing in looks]
 
     assert seen == [*[frozenset()] * 5, {"a"}]
 
