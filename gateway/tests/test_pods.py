@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import functools
 import random
 import socket
@@ -279,11 +280,55 @@ async def test_a_refusal_is_a_value_and_only_a_malformed_run_is_not_tried_elsewh
     assert verdict.clean is (refusal is Refusal.MALFORMED)
 
 
-async def test_an_address_where_nobody_listens_did_not_start_it(connections, supervisor):
+async def test_an_address_where_nobody_listens_did_not_start_it(connections, supervisor, monkeypatch):
+    monkeypatch.setattr(pods, "CONNECT_SECONDS", 0.2)
     lease = supervisor.lease()
     await supervisor.stop()
     verdict = await connections.run(lease, Program(code="1"), no_tools, asyncio.get_running_loop().create_future())
     assert (verdict.reason, verdict.retry, verdict.clean) == ("unreachable", True, False)
+    assert f"[Errno {errno.ECONNREFUSED}]" in verdict.message
+
+
+async def test_a_new_pod_whose_network_refuses_at_first_is_knocked_at_again(connections, supervisor, monkeypatch):
+    knocks = refusing(monkeypatch, times=3)
+    assert isinstance(await run(connections, supervisor), Outcome)
+    assert len(knocks) == 4
+
+
+async def test_a_pod_that_was_reached_before_is_dead_once_it_refuses(connections, supervisor, monkeypatch):
+    await run(connections, supervisor)
+    connections.drop("pod-1")
+    knocks = refusing(monkeypatch, times=100)
+    assert (await run(connections, supervisor, fence=2)).reason == "unreachable"
+    assert len(knocks) == 1
+
+
+async def test_pods_that_were_reached_long_ago_are_forgotten(connections, supervise, monkeypatch):
+    monkeypatch.setattr(pods, "MAX_STREAMS", 2)
+    supervisors = [await supervise(f"pod-{number}") for number in range(3)]
+    for supervisor in supervisors:
+        await run(connections, supervisor)
+    for number, knocks_of in ((0, 2), (2, 1)):
+        connections.drop(f"pod-{number}")
+        knocks = refusing(monkeypatch, times=1)
+        await run(connections, supervisors[number], fence=2)
+        assert len(knocks) == knocks_of
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+    """Lets the network refuse so many connections from now on; the list grows with every one that is tried."""
+    knocks: list[int] = []
+    loop = asyncio.get_running_loop()
+    connect = type(loop).create_connection
+
+    async def create_connection(protocol: Any, host: str, port: int) -> Any:
+        knocks.append(port)
+        if len(knocks) <= times:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        return await connect(loop, protocol, host, port)
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+    return knocks
 
 
 async def test_a_malformed_address_did_not_start_it(connections, supervisor):

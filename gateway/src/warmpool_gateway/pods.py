@@ -37,6 +37,9 @@ from warmpool_gateway.encoding import Json, json_bytes
 from warmpool_gateway.outcomes import read_outcome
 
 CONNECT_SECONDS: Final = 2.0  # connection and handshake together
+AGAIN_SECONDS: Final = (0.01, 0.1)
+"""From the first to the longest pause between two knocks at a new pod that refuses. A network policy that rejects what
+it does not know lags behind a pod's readiness: by up to 120 ms with kube-router on a quiet node."""
 GRACE_SECONDS: Final = 1.0  # a supervisor reports a timeout within milliseconds; past this it is taken for dead
 CANCEL_SECONDS: Final = 1.0  # for the result that follows a CANCEL; closing the connection cancels too
 MAX_STREAMS: Final = 4096  # idle ones, a descriptor each; the oldest is closed for one more
@@ -298,6 +301,8 @@ class PodConnections:
         self._key = key
         self._pool = pool
         self._streams: dict[str, tuple[str, PodStream]] = {}
+        self._met: dict[str, str] = {}
+        """Where pods were reached before, the last `MAX_STREAMS` of them: one of these that refuses is dead."""
 
     async def run(
         self, lease: Lease, program: Program, call_tool: CallTool, gone: asyncio.Future[None]
@@ -305,7 +310,7 @@ class PodConnections:
         """As `PodStream.run`, on the stream to the leased pod, which is opened where there is none."""
         stream = self._open(lease)
         if stream is None:
-            connected = await self._connect(lease.pod, lease.address)
+            connected = await self._connect(lease.pod, lease.address, patient=True)
             if isinstance(connected, NotStarted):
                 return connected
             stream = connected
@@ -350,13 +355,12 @@ class PodConnections:
             return None
         return stream
 
-    async def _connect(self, pod: str, address: str) -> PodStream | NotStarted:
-        host, _, port = address.rpartition(":")
+    async def _connect(self, pod: str, address: str, *, patient: bool = False) -> PodStream | NotStarted:
+        """A patient one knocks again at a pod that refuses, unless it was reached before."""
         stream = PodStream(key=self._key, pool=self._pool, pod=pod, on_closed=self._forget)
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await loop.create_connection(lambda: stream, host.strip("[]"), int(port))
+                await self._reach(stream, address, patient=patient and self._met.get(pod) != address)
                 await stream.ready
         except (OSError, ValueError, PlatformError) as fault:  # TimeoutError is an OSError
             stream.fail(PlatformError("The handshake failed.", pod=pod))
@@ -368,6 +372,26 @@ class PodConnections:
             stream.fail(PlatformError("The connection was given up.", pod=pod))
             raise
         return stream
+
+    async def _reach(self, stream: PodStream, address: str, *, patient: bool) -> None:
+        """Raises OSError; a patient one for a refusal only when the time is up."""
+        host, _, port = address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        pause, longest = AGAIN_SECONDS
+        last = loop.time() + CONNECT_SECONDS - longest
+        while True:
+            try:
+                await loop.create_connection(lambda: stream, host.strip("[]"), int(port))
+            except ConnectionRefusedError:
+                if not patient or loop.time() > last:
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(longest, 2 * pause)
+            else:
+                break
+        self._met[stream.pod] = address
+        if len(self._met) > MAX_STREAMS:
+            del self._met[next(iter(self._met))]
 
     def _remember(self, pod: str, address: str, stream: PodStream) -> None:
         if stream.phase is Phase.CLOSED:  # in the turn of its READY; nobody would forget it any more
