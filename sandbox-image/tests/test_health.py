@@ -1,7 +1,6 @@
 """What the kubelet asks, and what anyone else who asks gets."""
 
 import asyncio
-import socket
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 
 import pytest
-from support.serving import Serving, connected, proven
+from support.serving import Serving, connected, free_port, proven
 
 from warmpool.protocol import READY_PERIOD_SECONDS, Message
 from warmpool_sandbox import health
@@ -120,13 +119,6 @@ def test_what_is_loaded_before_is_little():
 
 
 # -- of a whole process
-
-
-def free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.serving import is_gone, wait_until
+from support.serving import free_port, is_gone, wait_until
 from support.unprivileged import Home, Place, can_mount
 
 import warmpool_sandbox.__main__ as command
@@ -164,7 +165,7 @@ class Container:
             "SCRATCH_OPTIONS": "size=64m,mode=0777", "ROOT_WRITABLE": "", **environment,
         }  # fmt: skip
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        python = [PYTHON, "-B", "-m", "warmpool_sandbox", *arguments, "--in-pod"]
+        python = [PYTHON, "-B", "-c", "from warmpool_sandbox.boot import main; main()", *arguments, "--in-pod"]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             [*unshare, "sh", "-ec", POD, "sh", *python], env=variables, cwd="/", stdout=pipe, stderr=pipe, text=True
@@ -253,6 +254,19 @@ def test_as_process_1_it_ends_at_once_also_before_it_serves(contain):
     wait_until(lambda: (first := container.first()) is not None and children(first) != [], seconds=15)
     os.kill(container.first(), signal.SIGTERM)
     assert container.process.wait(10) == 0
+
+
+def test_as_process_1_it_ends_at_once_also_while_it_is_loaded(contain):
+    port = free_port("127.0.0.1")
+    container = contain(*SERVE, "--host", "127.0.0.1", "--health-port", str(port))
+    wait_until(lambda: listens(port), seconds=15)
+    os.kill(container.first(), signal.SIGTERM)
+    assert container.process.wait(10) == 0
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 def children(pid: int) -> list[int]:

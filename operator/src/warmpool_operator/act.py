@@ -20,6 +20,9 @@ from warmpool_operator.status import Trouble
 
 AT_ONCE: Final = 16
 """Requests to the API server under way for one pool."""
+STARTING_GRACE_SECONDS: Final = 2
+"""For a pod that is not ready: no program runs there. The kubelet ends one that it is just starting within milliseconds
+of its start, when the interpreter does not listen to signals yet, and it would hold a place for 40 s."""
 UNKNOWN_OUTCOME: Final = (0, 409, 500, 504)
 """Answers to a creation after which the pod may exist all the same."""
 _ALPHABET: Final = string.ascii_lowercase + string.digits
@@ -130,6 +133,8 @@ class Actor:
         options: dict[str, Any] = {"preconditions": {"uid": pod.uid}}
         if pod.dead:  # else the API server waits for the kubelet to say so, which takes a write more
             options["gracePeriodSeconds"] = 0
+        elif not pod.ready:
+            options["gracePeriodSeconds"] = STARTING_GRACE_SECONDS
         try:
             await self._api.call("DELETE", f"{self._path(pool)}/{pod.name}", options)
         except ApiError as fault:

@@ -85,6 +85,21 @@ async def test_pods_become_idle_once_they_are_ready(server: ApiServer, keeper: K
     assert server.condition("Confined") == ("True", "ProbePassed")
 
 
+async def test_a_pod_that_starts_is_given_no_time_for_a_program_that_it_cannot_have(
+    server: ApiServer, keeper: Keeper, registry: Registry
+) -> None:
+    await until(lambda: len(server.pods) == 2, "the pods are made")
+    starting = next(iter(server.pods))
+    await registry.retire(starting, "")
+
+    await until(lambda: starting in server.graces, "it is deleted")
+    ready = (await full(server, registry))[0]
+    await registry.retire(ready, "")
+    await until(lambda: ready in server.graces, "it is deleted")
+
+    assert (server.graces[starting], server.graces[ready]) == (2, None)
+
+
 async def test_a_pod_that_vanishes_is_forgotten_with_its_lease_and_replaced(
     server: ApiServer, keeper: Keeper, registry: Registry
 ) -> None:

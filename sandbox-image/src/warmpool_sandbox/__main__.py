@@ -5,7 +5,6 @@ import argparse
 import asyncio
 import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -27,7 +26,6 @@ TERMINATION_LOG: Final = Path("/dev/termination-log")
 """Where the kubelet looks for why a container ended; it makes the file. Elsewhere there is none."""
 _TERMINATION_LOG_BYTES: Final = 4096
 """What the kubelet keeps."""
-_STOP: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class Parser(argparse.ArgumentParser):
@@ -178,8 +176,7 @@ async def _probe(options: argparse.Namespace) -> int:
 
 
 async def _serve(options: argparse.Namespace, bell: _socket.socket | None) -> int:
-    for number in _STOP:  # process 1 of a container has no default action: it would be deaf until it serves
-        signal.signal(number, lambda *_: os._exit(0))
+    boot.end_when_told()
     slot = _slot(options, options.scratch)
     try:
         if bell is None and options.health_port is not None:
@@ -215,7 +212,7 @@ async def _serve(options: argparse.Namespace, bell: _socket.socket | None) -> in
         supervisor.drain()
 
     loop = asyncio.get_running_loop()
-    for number in _STOP:
+    for number in boot.STOP:
         loop.add_signal_handler(number, end)
     host, port = server.sockets[0].getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
