@@ -15,7 +15,7 @@ from warmpool_operator.act import Actor
 from warmpool_operator.api import Api
 from warmpool_operator.demand import FORGOTTEN_SECONDS, Load, Meter, Size
 from warmpool_operator.informer import EXIT_0, Informer, Pod
-from warmpool_operator.observe import Endings, Expectations, Losses, Observed, Unused
+from warmpool_operator.observe import HOLD_SECONDS, Endings, Expectations, Hold, Losses, Observed, Unused
 from warmpool_operator.pace import Pace
 from warmpool_operator.plan import Desired, plan
 from warmpool_operator.pool import SandboxPool
@@ -57,6 +57,7 @@ class Keeper:
         self._endings = Endings()
         self._losses = Losses()
         self._unused = Unused()
+        self._hold = Hold()
         self._actor = Actor(api, registry, self._expectations, clock)
         self._speaker = Speaker(api, clock)
         self._meter = Meter()
@@ -94,7 +95,7 @@ class Keeper:
                 pods = len(self._informer.of_pool(self.pool.name))
                 await asyncio.sleep(max(COALESCE_SECONDS, POD_SECONDS * pods))
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(TICK_SECONDS):
+                    async with asyncio.timeout(HOLD_SECONDS if self._hold.lasts else TICK_SECONDS):
                         await self._dirty.wait()
             listening.cancel()
 
@@ -135,7 +136,7 @@ class Keeper:
             standings = await self._registry.standings()
             await self._beat(standings)
             await self._actor.make_sure(self.pool)
-            needed = self.pool.autoscale or self.pool.per_tenant
+            needed = self.pool.autoscale or self.pool.per_tenant or self.pool.single_use
             demands = await self._registry.demands(FORGOTTEN_SECONDS) if needed else {}
         except RetryLater as fault:
             log.warning("pool %s: %s", self.pool.name, fault)
@@ -148,6 +149,7 @@ class Keeper:
         failing = why is not None and why.reason in TEMPLATE_AT_FAULT
         observed = Observed(
             pods=list(pods.values()), registry=standings, waiting=load.waiting, failing=failing,
+            held=self._hold.see(standings, load.waiting, now),
             expected=self._expectations.made, deleted=self._expectations.deleted,
             ending=self._endings.see(standings, now) if self.pool.single_use else frozenset(),
             aged=self._aged,

@@ -155,8 +155,8 @@ def _size(desired: Desired, observed: Observed, serving: Sequence[Pod], unseen: 
     surge = desired.max_surge if outdated else 0
     room = desired.replicas + surge - made - len(outdated)
     create = min(desired.replicas - made, room, places, observed.may_create)
-    if any(pod.trouble == UNSCHEDULABLE for pod in serving):
-        create = 0  # those that are there already wait for a node, and tell whoever adds nodes
+    if observed.held or any(pod.trouble == UNSCHEDULABLE for pod in serving):
+        create = 0  # of the latter: those that are there already wait for a node, and tell whoever adds nodes
     surplus = max(0, len(current) - desired.replicas)
     by_loss = _in_order_of_loss(current, observed) if surplus or observed.waiting else []
     actions: list[Action] = [Create(create)] if create > 0 else []

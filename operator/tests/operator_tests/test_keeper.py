@@ -218,6 +218,32 @@ async def test_one_that_does_not_end_is_deleted_all_the_same(
     assert server.graces[used] is None
 
 
+async def test_programs_that_run_go_before_pods_that_nobody_waits_for(
+    server: ApiServer, keeper: Keeper, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "HOLD_SECONDS", 3600.0)
+    keeper.update(replace(POOL, generation=2, spec={**SPEC, "recycle": {"mode": "single-use"}}))
+    await full(server, registry)
+    created = server.created
+    running = await registry.acquire(execution="e1", tenant="t", gateway="g", hold_seconds=60, quota=9)
+    await use(registry)
+    await looked_at(keeper)
+    await looked_at(keeper)
+    assert server.created == created
+
+    assert isinstance(running, Lease)
+    await registry.release(running, clean=True)
+    await until(lambda: server.created > created, "they are replaced once no program runs")
+
+
+async def looked_at(keeper: Keeper) -> None:
+    """By a look that began after this."""
+    for _ in range(2):
+        passed = keeper.passed_at
+        keeper.poke()
+        await until(lambda passed=passed: keeper.passed_at > passed, "it was looked at")  # type: ignore[misc]
+
+
 async def test_a_template_that_has_served_is_trusted_when_its_pool_grows(
     server: ApiServer, keeper: Keeper, registry: Registry
 ) -> None:

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from warmpool.registry import PodState, Standing
 from warmpool_operator.informer import Pod
-from warmpool_operator.observe import END_SECONDS, LOST_SECONDS, UNUSED_SECONDS, Endings, Losses, Observed, Unused
+from warmpool_operator.observe import (
+    END_SECONDS,
+    HOLD_SECONDS,
+    LOST_SECONDS,
+    UNUSED_SECONDS,
+    Endings,
+    Hold,
+    Losses,
+    Observed,
+    Unused,
+)
 from warmpool_operator.plan import Action, Create, Delete, Desired, Forget, Reason, Register, Retire, plan
 
 NEW, OLD = "new", "old"
@@ -276,6 +286,41 @@ def test_no_bound_pod_goes_while_fresh_ones_are_on_their_way() -> None:
     registry = {"a": known(PodState.IDLE, bound=True), "b": WARMING}
 
     assert plan(wanted(2), observed(pods, registry, waiting=1, unused=frozenset({"a"}))) == []
+
+
+def test_while_it_is_held_a_pool_is_made_no_larger_and_all_else_goes_on() -> None:
+    pods = [pod("a"), pod("b")]
+    seen = observed(pods, {"a": LEASED, "b": RETIRING}, held=True)
+    assert plan(wanted(3), seen) == [Delete(pods[1], Reason.RETIRED)]
+    assert plan(wanted(3), replace(seen, held=False)) == [Delete(pods[1], Reason.RETIRED), Create(2)]
+
+
+def test_a_hold_lasts_while_programs_run_and_nobody_waits_and_for_a_moment_at_most() -> None:
+    hold = Hold()
+    both = {"a": LEASED, "b": LEASED}
+    one = {"a": LEASED, "b": RETIRING}
+    looks = [(0.0, both, 0), (1.0, one, 0), (1.2, one, 3), (1.3, one, 0)]
+    assert [hold.see(standings, waiting, 100.0 + now) for now, standings, waiting in looks] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+
+    hold.see(both, 0, 103.0)
+    assert hold.see(one, 0, 104.0)
+    assert not hold.see({"a": RETIRING, "b": RETIRING}, 0, 104.01), "no program runs any more"
+
+
+def test_no_pod_is_late_by_more_than_a_hold_however_steadily_others_go() -> None:
+    hold, step = Hold(), 0.01
+    held = []
+    for number in range(1000):
+        standings = {"busy": LEASED, f"gone-{number}": RETIRING}
+        held.append(hold.see(standings, 0, 100.0 + number * step))
+    longest = max(len(run) for run in "".join("h" if one else " " for one in held).split())
+    assert (longest - 1) * step <= HOLD_SECONDS
+    assert not all(held)
 
 
 # -- properties

@@ -5,7 +5,7 @@ would cost the API server three events and the pod some seconds. So nothing is l
 has: it listens 2 ms of processor time after it began. `socket` and `typing` would make that 19, the supervisor 90.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # `signal` loads `enum`
 import _socket
 import posix
 import sys
