@@ -222,6 +222,7 @@ async def test_programs_that_run_go_before_pods_that_nobody_waits_for(
     server: ApiServer, keeper: Keeper, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(observe, "HOLD_SECONDS", 3600.0)
+    monkeypatch.setattr(observe, "HELD_FOR", 1)
     keeper.update(replace(POOL, generation=2, spec={**SPEC, "recycle": {"mode": "single-use"}}))
     await full(server, registry)
     created = server.created
@@ -233,7 +234,7 @@ async def test_programs_that_run_go_before_pods_that_nobody_waits_for(
 
     assert isinstance(running, Lease)
     await registry.release(running, clean=True)
-    await until(lambda: server.created > created, "they are replaced once no program runs")
+    await until(lambda: server.created > created, "they are replaced once it has ended")
 
 
 async def looked_at(keeper: Keeper) -> None:

@@ -9,6 +9,7 @@ from warmpool.registry import PodState, Standing
 from warmpool_operator.informer import Pod
 from warmpool_operator.observe import (
     END_SECONDS,
+    HELD_FOR,
     HOLD_SECONDS,
     LOST_SECONDS,
     UNUSED_SECONDS,
@@ -295,32 +296,33 @@ def test_while_it_is_held_a_pool_is_made_no_larger_and_all_else_goes_on() -> Non
     assert plan(wanted(3), replace(seen, held=False)) == [Delete(pods[1], Reason.RETIRED), Create(2)]
 
 
-def test_a_hold_lasts_while_programs_run_and_nobody_waits_and_for_a_moment_at_most() -> None:
-    hold = Hold()
-    both = {"a": LEASED, "b": LEASED}
-    one = {"a": LEASED, "b": RETIRING}
-    looks = [(0.0, both, 0), (1.0, one, 0), (1.2, one, 3), (1.3, one, 0)]
-    assert [hold.see(standings, waiting, 100.0 + now) for now, standings, waiting in looks] == [
-        False,
-        True,
-        False,
-        False,
-    ]
+def busy(count: int, *gone: str) -> dict[str, Standing]:
+    return {f"busy-{number}": LEASED for number in range(count)} | dict.fromkeys(gone, RETIRING)
 
-    hold.see(both, 0, 103.0)
-    assert hold.see(one, 0, 104.0)
-    assert not hold.see({"a": RETIRING, "b": RETIRING}, 0, 104.01), "no program runs any more"
+
+def test_a_hold_begins_among_many_programs_and_lasts_while_one_runs_and_nobody_waits_and_for_a_moment_at_most() -> None:
+    hold = Hold()
+    looks = [
+        (0.0, busy(HELD_FOR), 0, False),
+        (0.1, busy(HELD_FOR - 1, "a"), 0, False),
+        (1.0, busy(HELD_FOR, "a", "b"), 0, True),
+        (1.1, busy(1, "a", "b"), 0, True),
+        (1.2, busy(0, "a", "b"), 0, False),
+        (1.3, busy(HELD_FOR, "a", "b", "c"), 0, True),
+        (1.4, busy(HELD_FOR, "a", "b", "c"), 3, False),
+        (1.5, busy(HELD_FOR, "a", "b", "c"), 0, False),
+        (1.6, busy(HELD_FOR, "a", "b", "c", "d"), 0, True),
+        (1.6 + HOLD_SECONDS, busy(HELD_FOR, "a", "b", "c", "d"), 0, False),
+    ]
+    for now, standings, waiting, lasts in looks:
+        assert hold.see(standings, waiting, 100.0 + now) is lasts, now
 
 
 def test_no_pod_is_late_by_more_than_a_hold_however_steadily_others_go() -> None:
     hold, step = Hold(), 0.01
-    held = []
-    for number in range(1000):
-        standings = {"busy": LEASED, f"gone-{number}": RETIRING}
-        held.append(hold.see(standings, 0, 100.0 + number * step))
+    held = [hold.see(busy(HELD_FOR, f"gone-{number}"), 0, 100.0 + number * step) for number in range(1000)]
     longest = max(len(run) for run in "".join("h" if one else " " for one in held).split())
     assert (longest - 1) * step <= HOLD_SECONDS
-    assert not all(held)
 
 
 # -- properties
