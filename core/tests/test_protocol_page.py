@@ -30,7 +30,7 @@ from warmpool.protocol import (
     supervisor_proof,
     tenant_mark,
 )
-from warmpool_gateway import pods
+from warmpool_gateway import pod_stream, pods
 from warmpool_sandbox import execution, supervisor
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "protocol.md"
@@ -71,8 +71,8 @@ def test_it_states_the_bounds_of_both_ends():
         f"gives a gateway {supervisor._FAREWELL_SECONDS:g} seconds to read",
         f"{execution._MAX_ARGUMENT_BYTES} bytes for the arguments",
         f"{pods.CONNECT_SECONDS:g} seconds for connection and handshake",
-        f"`wall_seconds` and {pods.GRACE_SECONDS:g} more",
-        f"{pods.CANCEL_SECONDS:g} second for the `RESULT` that follows `CANCEL`",
+        f"`wall_seconds` and {pod_stream.GRACE_SECONDS:g} more",
+        f"{pod_stream.CANCEL_SECONDS:g} second for the `RESULT` that follows `CANCEL`",
     ):
         assert words in flat
     assert execution._MAX_CALL_ID == 2**53

@@ -27,6 +27,7 @@ from warmpool.settings import Settings
 from warmpool_gateway.app import create_app
 from warmpool_gateway.gateway import Gateway
 from warmpool_gateway.keys import create_key
+from warmpool_gateway.pods import PodConnections
 from warmpool_gateway.redis_link import PipelinedRedis
 
 Supervise = Callable[..., Awaitable[ScriptedSupervisor]]
@@ -50,6 +51,14 @@ async def supervise() -> AsyncIterator[Supervise]:
 @pytest.fixture
 async def supervisor(supervise: Supervise) -> ScriptedSupervisor:
     return await supervise()
+
+
+@pytest.fixture
+async def connections() -> AsyncIterator[PodConnections]:
+    """Of a gateway that has no other part."""
+    made = PodConnections(key=KEY, pool=POOL)
+    yield made
+    await made.aclose()
 
 
 PEPPER = b"p" * 32

@@ -18,6 +18,8 @@ from warmpool.protocol import (
     supervisor_proof,
 )
 from warmpool.registry import Lease
+from warmpool_gateway.pod_stream import CallTool, Program
+from warmpool_gateway.pods import PodConnections
 
 KEY = b"k" * 32
 POOL = "default"
@@ -159,3 +161,23 @@ class ScriptedSupervisor:
         """A script: takes everything and says nothing."""
         while True:
             await talk.receive()
+
+
+async def no_tools(tool: str, arguments: dict[str, Any]) -> bytes:
+    raise AssertionError(f"{tool} was called")
+
+
+async def run(
+    connections: PodConnections,
+    supervisor: ScriptedSupervisor,
+    program: Program | None = None,
+    *,
+    tools: CallTool = no_tools,
+    gone: asyncio.Future[None] | None = None,
+    execution: str = "exe_1",
+    fence: int = 1,
+) -> Any:
+    """One program on the pod of this supervisor: an `Outcome` or a `NotStarted`."""
+    gone = gone or asyncio.get_running_loop().create_future()
+    lease = supervisor.lease(execution, fence)
+    return await connections.run(lease, program or Program(code="1"), tools, gone)

@@ -192,7 +192,7 @@ async def test_a_client_that_hangs_up_while_it_waits_leaves_the_queue(house):
 
 
 async def test_a_client_that_hangs_up_on_a_pod_that_ignores_it_retires_the_pod(house, pod, monkeypatch):
-    monkeypatch.setattr("warmpool_gateway.pods.CANCEL_SECONDS", 0.05)
+    monkeypatch.setattr("warmpool_gateway.pod_stream.CANCEL_SECONDS", 0.05)
     pod.script = pod.for_ever
     running = asyncio.create_task(house.run())
     await asyncio.wait_for(pod.running.wait(), 5)

@@ -13,6 +13,7 @@ from warmpool.protocol import Limits
 from warmpool.registry import NoPod, PodState, Registry
 from warmpool_gateway import pods
 from warmpool_gateway.heartbeats import Heartbeats
+from warmpool_gateway.pod_stream import Program
 from warmpool_gateway.pods import PodConnections
 
 HEARTBEAT_SECONDS = 10.0
@@ -130,7 +131,7 @@ async def test_a_pod_that_was_leased_during_its_greeting_has_one_stream(watched,
     await watched.add(supervisor)
     _, outcome = await asyncio.gather(
         watched.connections.greet("pod-1", supervisor.address),
-        watched.connections.run(supervisor.lease(), pods.Program(code="1"), no_tools, gone),
+        watched.connections.run(supervisor.lease(), Program(code="1"), no_tools, gone),
     )
     assert outcome.status == "ok"
     await asyncio.wait_for(supervisor.lost.wait(), 5)
@@ -156,7 +157,7 @@ class TestARealSandbox:
         for _ in range(5):
             await watched.look_after(6)
         lease = await watched.lease()
-        outcome = await watched.connections.run(lease, pods.Program(code="return 6 * 7"), no_tools, gone)
+        outcome = await watched.connections.run(lease, Program(code="return 6 * 7"), no_tools, gone)
         assert (outcome.status, outcome.value) == ("ok", 42)
         await watched.registry.release(lease, clean=True)
         await pod.stop()

@@ -10,7 +10,7 @@ from warmpool.errors import InvalidRequest
 from warmpool.protocol import MAX_DEPTH, Limits, is_deep
 from warmpool.settings import PoolSettings
 from warmpool_gateway.encoding import json_bytes
-from warmpool_gateway.pods import Program
+from warmpool_gateway.pod_stream import Program
 
 CONTEXT_BYTES: Final = 512 * 1024  # with 64 KiB of code at six bytes each it stays well below a frame's 2 MiB
 MAX_GRANTS: Final = 64

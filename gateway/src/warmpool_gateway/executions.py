@@ -21,7 +21,8 @@ from warmpool_gateway import metrics
 from warmpool_gateway.admission import ExecutionRequest, admit
 from warmpool_gateway.audit import AuditConsumer
 from warmpool_gateway.ids import new_id
-from warmpool_gateway.pods import NotStarted, PodConnections, Program
+from warmpool_gateway.pod_stream import NotStarted, Program
+from warmpool_gateway.pods import PodConnections
 from warmpool_gateway.queue import Ask, PoolQueue
 from warmpool_gateway.responses import ExecutionResponse, lost, never_started, record_of, response_of
 from warmpool_gateway.settlements import Settlements
@@ -252,7 +253,7 @@ class Executor:
 
 
 class ToolCalls:
-    """The tool calls of one execution; a `warmpool_gateway.pods.CallTool`."""
+    """The tool calls of one execution; a `warmpool_gateway.pod_stream.CallTool`."""
 
     def __init__(self, server: ToolServer, grant: Grant, key: bytes) -> None:
         self.execution = grant.execution

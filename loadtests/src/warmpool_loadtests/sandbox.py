@@ -18,7 +18,8 @@ from warmpool.local.pod import LocalPod
 from warmpool.local.staging import stage
 from warmpool.protocol import Limits, Outcome
 from warmpool.registry import Lease
-from warmpool_gateway.pods import PodConnections, Program
+from warmpool_gateway.pod_stream import Program
+from warmpool_gateway.pods import PodConnections
 from warmpool_loadtests.cpu import cpu_seconds, family, memory_bytes
 from warmpool_loadtests.figures import percentile, spread
 

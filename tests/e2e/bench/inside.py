@@ -22,7 +22,8 @@ import uvloop
 
 from warmpool.registry import Lease, Registry, connect
 from warmpool.settings import Settings
-from warmpool_gateway.pods import PodConnections, Program
+from warmpool_gateway.pod_stream import Program
+from warmpool_gateway.pods import PodConnections
 
 PROGRAM = "import time\nreturn time.time_ns()"
 GATEWAY = "http://127.0.0.1:8080"
