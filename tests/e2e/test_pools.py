@@ -75,7 +75,8 @@ async def caller_pods(pools: Pools, selector: str) -> set[str]:
 async def test_kubectl_shows_how_a_pool_stands(caller: Caller, pools: Pools):
     head, line = kubectl("get", "sbp", POOL, "--namespace", pools.namespace).splitlines()
     assert head.split() == COLUMNS
-    ready = await pools.until_condition(POOL, "Ready", "True", 20)
+    ready = await pools.condition(POOL, "Ready")
+    assert ready is not None
     assert line.split()[:3] == [POOL, str(PODS), str(PODS)]
     assert ready["reason"] in line.split()
 

@@ -11,12 +11,14 @@ from warmpool.registry import Counts, Registry
 
 POOL: Final = "default"
 PODS: Final = 3
+TOLD: Final = ("desired", "replicas", "readyReplicas", "updatedReplicas")
 WHOLE_SECONDS: Final = 45.0
 """For pods to be replaced beside whatever else two cores do; a pod takes 2 to 4 s to start."""
 
 
 async def until_whole(pools: Pools, registry: Registry, pods: int = PODS, seconds: float = WHOLE_SECONDS) -> None:
-    """Waits until every pod of the registry's pool is idle, and the registry knows those that the cluster has."""
+    """Waits until every pod of the registry's pool is idle, the registry knows those that the cluster has, and the
+    pool's status counts as many: it is written a second later at most, idle and leased pods more rarely."""
     seen: object = None
 
     async def is_whole() -> bool:
@@ -24,8 +26,10 @@ async def until_whole(pools: Pools, registry: Registry, pods: int = PODS, second
         counts = await registry.counts()
         known = sorted(pod.id for pod in await registry.pods())
         there = sorted(pod.metadata.name for pod in await pools.pods(registry.pool))
-        seen = f"{counts}; the registry knows {known}, the cluster has {there}"
-        return counts == Counts(warming=0, idle=pods, leased=0, retiring=0) and known == there
+        told = (await pools.get(registry.pool)).get("status", {})
+        seen = f"{counts}; the registry knows {known}, the cluster has {there}, the status says {told}"
+        as_many = counts == Counts(warming=0, idle=pods, leased=0, retiring=0) and known == there
+        return as_many and {told.get(name) for name in TOLD} == {pods}
 
     try:
         await until(is_whole, seconds, "the pool is whole")
