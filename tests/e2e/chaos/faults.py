@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -15,7 +15,7 @@ from k8s.cluster import Object
 from k8s.wholeness import POOL
 from kubernetes.aio import client
 
-from chaos.ground import Ground, kill
+from chaos.ground import LOOK_SECONDS, Ground, kill
 from warmpool.registry import PodState
 
 FEWEST: Final = 3
@@ -119,6 +119,19 @@ def _of_redis(strike: Strike | None) -> Strike | None:
     return strike and Strike(target=strike.target, killed=strike.killed, act=strike.act, redis=True)
 
 
+def _replace(ground: Ground, pod: client.V1Pod) -> Strike:
+    """Deleted, and over once another is ready. Until then, which takes long where the API server was just away, the old
+    one may go on for those who are connected while the network leads nobody else to it."""
+    strike, uid = _delete(ground, pod), pod.metadata.uid
+
+    async def act() -> None:
+        await strike.act()
+        while all(other.metadata.uid == uid for other in ground.of("redis")):
+            await asyncio.sleep(LOOK_SECONDS)
+
+    return replace(strike, act=act)
+
+
 async def _redis_pod(ground: Ground, rng: random.Random, *, hit: Hit) -> Strike | None:
     return _of_redis(await _component(ground, rng, name="redis", hit=hit))
 
@@ -198,7 +211,7 @@ KINDS: Final[Sequence[Kind]] = (
     Kind("gateway deleted", 2, partial(_component, name="gateway", hit=_delete)),
     Kind("gateway's process killed", 2, partial(_component, name="gateway", hit=_kill)),
     Kind("gateway ended in order", 1, partial(_component, name="gateway", hit=_end)),
-    Kind("Redis deleted with its data", 1, partial(_redis_pod, hit=_delete)),
+    Kind("Redis deleted with its data", 1, partial(_redis_pod, hit=_replace)),
     Kind("Redis's process killed", 1, partial(_redis_pod, hit=_kill)),
     Kind("Redis flushed", 1, _flush),
     Kind("Redis's connections cut", 2, _cut),
