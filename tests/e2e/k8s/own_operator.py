@@ -18,7 +18,7 @@ from harness.waiting import until
 from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
-from k8s.cluster import GROUP, PLURAL, VERSION, Cluster, Pools, absent, suppress_missing
+from k8s.cluster import GROUP, PLURAL, VERSION, Cluster, Pools, suppress_missing
 from k8s.release import images
 from warmpool_operator.crd import definition
 
@@ -27,6 +27,8 @@ Process: TypeAlias = asyncio.subprocess.Process
 SECRET: Final = "warmpool-keys"
 PROGRAM: Final = (sys.executable, "-m", "warmpool_operator")
 END_SECONDS: Final = 20.0
+NOT_YET: Final = (404, 429)
+"""How an API server answers for a kind that it does not serve yet; the second while it makes the kind's storage."""
 
 
 async def define(cluster: Cluster) -> None:
@@ -39,7 +41,13 @@ async def define(cluster: Cluster) -> None:
             raise
 
     async def is_known() -> bool:
-        return not await absent(cluster.custom.list_cluster_custom_object, GROUP, VERSION, PLURAL)
+        try:
+            await cluster.custom.list_cluster_custom_object(GROUP, VERSION, PLURAL)
+        except ApiException as fault:
+            if fault.status not in NOT_YET:
+                raise
+            return False
+        return True
 
     await until(is_known, 20, "the API server serves SandboxPools")
 
